@@ -1,0 +1,1 @@
+"""Orlop: a complete container platform behind the Docker Engine API."""

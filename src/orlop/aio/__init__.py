@@ -1,0 +1,1 @@
+"""Structured concurrency on asyncio: scopes, keyed lock, single flight, HTTP connection drivers."""

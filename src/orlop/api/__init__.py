@@ -1,0 +1,1 @@
+"""The one door: routes as data, Docker's dialect of HTTP."""

@@ -1,0 +1,1 @@
+"""Errors, ids, clock, log, failpoints: what every other package may use."""

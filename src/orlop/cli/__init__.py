@@ -1,0 +1,1 @@
+"""The orlop command, one module per verb, lazily imported."""

@@ -1,0 +1,1 @@
+"""Use cases of the engine, one module per noun."""

@@ -1,0 +1,1 @@
+"""Processes beside the daemon: the zygote's channel and the pool of sandboxed workers."""

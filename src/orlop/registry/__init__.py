@@ -1,0 +1,1 @@
+"""Client of OCI distribution registries: transport, auth, resolve, blobs."""

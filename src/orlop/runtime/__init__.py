@@ -1,0 +1,1 @@
+"""Running containers: spec, supervisor, init, execs, logs."""

@@ -1,0 +1,190 @@
+"""What a supervisor is asked to run: fully resolved, no look-ups left but the user's name.
+
+A spec is a value: the engine builds it from a container's configuration and an image,
+stores nothing of it, and hands it as JSON to the zygote. Paths that start with the
+container's root are bytes to the container and are resolved only through the rooted
+resolver, by init, after the root is mounted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = [
+    "AttachSpec",
+    "ContainerSpec",
+    "DeviceSpec",
+    "ExecSpec",
+    "ExitRecord",
+    "LogSpec",
+    "MountSpec",
+    "ProcessSpec",
+    "ResourceSpec",
+    "RootSpec",
+    "to_json",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RootSpec:
+    """The overlay that becomes `/`: directories of mounted layers, topmost first.
+
+    `upper` and `work` are None for a read-only view. All are host paths inside our own
+    state, never influenced by an image.
+    """
+
+    lowers: tuple[str, ...]
+    upper: str | None
+    work: str | None
+    is_read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MountSpec:
+    """One extra mount: `kind` is bind, tmpfs or mqueue; `source` is a host path for bind.
+
+    `options` are fstab words: ro, nosuid, nodev, noexec, rbind, rprivate, size=..., mode=...
+    `data` mounts that the engine made itself (hosts, hostname, resolv.conf) are plain binds.
+    """
+
+    kind: str
+    target: str
+    source: str = ""
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """A device node to create in /dev, and what the cgroup allows with it (`rwm`)."""
+
+    path: str
+    kind: str  # "c" or "b"
+    major: int
+    minor: int
+    mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A process: argv, environment, directory, user, confinement.
+
+    `user` is Docker's string: `""`, `name`, `uid`, `name:group`, `uid:gid`; looked up in the
+    container's passwd and group by init. `extra_groups` are names or ids. Capabilities are
+    names without `CAP_`. `seccomp` is None for unconfined, else a policy as in
+    `runtime/seccomp.py`. `rlimits` maps `nofile` to (soft, hard). Size is rows, columns.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    extra_groups: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    has_seccomp: bool = True
+    seccomp_profile: dict[str, Any] | None = None  # Docker's JSON; None = our default policy
+    no_new_privileges: bool = False
+    rlimits: dict[str, tuple[int, int]] = field(default_factory=dict)
+    oom_score_adj: int | None = None
+    has_tty: bool = False
+    tty_size: tuple[int, int] = (0, 0)
+    has_stdin: bool = False
+    stdin_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceSpec:
+    """cgroup limits; None or 0 = no limit. Sizes in bytes, cpu in Docker's units."""
+
+    memory_limit_bytes: int = 0
+    memory_reservation_bytes: int = 0
+    memory_swap_bytes: int = 0  # memory + swap; -1 = unlimited; 0 = twice the memory (v1) as Docker
+    nano_cpus: int = 0
+    cpu_shares: int = 0
+    cpu_period_us: int = 0
+    cpu_quota_us: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    blkio_weight: int = 0
+    pids_limit: int | None = None  # None = the engine's default, -1 = unlimited
+    oom_kill_disable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogSpec:
+    """Where the supervisor writes the log, and how much of it is kept. `driver`: json-file, local or none."""
+
+    driver: str
+    directory: str
+    max_size_bytes: int = 20 << 20
+    max_files: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything a supervisor needs to start and keep one container."""
+
+    id: str
+    run_dir: str  # tmpfs directory of this container, mode 0700, made by the engine
+    root: RootSpec
+    process: ProcessSpec
+    log: LogSpec
+    hostname: str = ""
+    domainname: str = ""
+    mounts: tuple[MountSpec, ...] = ()
+    devices: tuple[DeviceSpec, ...] = ()
+    device_rules: tuple[str, ...] = ()  # `c 1:3 rwm`, Docker's --device-cgroup-rule
+    is_privileged: bool = False
+    masked_paths: tuple[str, ...] | None = None  # None = the default list
+    read_only_paths: tuple[str, ...] | None = None
+    sysctls: dict[str, str] = field(default_factory=dict)
+    network: str = "none"  # "none" (own namespace, loopback up), "host", or a namespace's path
+    ipc: str = "private"  # private, host, none, shareable, or a namespace's path
+    pid: str = "private"  # private, host, or a namespace's path
+    uts: str = "private"  # private or host
+    cgroupns: str = "private"  # private or host
+    cgroup_parent: str = ""
+    shm_size_bytes: int = 64 << 20
+    resources: ResourceSpec = ResourceSpec()
+    has_init: bool = False  # reap zombies and forward signals as pid 1
+
+
+@dataclass(frozen=True, slots=True)
+class AttachSpec:
+    """What one attached stream carries; its socket travels beside this as an fd.
+
+    The socket is a connected SOCK_STREAM pair end. From the supervisor come Docker stdcopy
+    frames (or raw bytes with a TTY); to it go stdin bytes; shutdown(WR) closes stdin.
+    """
+
+    has_stdin: bool
+    has_stdout: bool
+    has_stderr: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    """A further process in a running container."""
+
+    id: str
+    process: ProcessSpec
+    is_privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """How a container ended. `error` is set when it never ran (then the code is 126, 127 or 128)."""
+
+    exit_code: int
+    finished_at_ns: int
+    is_oom_killed: bool = False
+    error: str = ""
+    started_at_ns: int = 0
+
+
+def to_json(spec: ContainerSpec | ExecSpec | AttachSpec | ExitRecord) -> dict[str, Any]:
+    """The spec as plain JSON values."""
+    return asdict(spec)

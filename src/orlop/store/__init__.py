@@ -1,0 +1,1 @@
+"""What is on disk: database, leases, blobs, layers (tar framed by EROFS), snapshots, collection."""

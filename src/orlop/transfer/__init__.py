@@ -1,0 +1,1 @@
+"""Moves images between a registry and the store: pull, push."""
