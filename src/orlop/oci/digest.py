@@ -11,7 +11,16 @@ from typing import NewType, Protocol
 
 from orlop.base.errors import InvalidInput
 
-__all__ = ["Digest", "Hasher", "InvalidDigest", "algorithm", "digest_of", "encoded", "new_hasher", "parse_digest"]
+__all__ = [
+    "Digest",
+    "Hasher",
+    "InvalidDigest",
+    "algorithm",
+    "digest_of",
+    "encoded",
+    "new_hasher",
+    "parse_digest",
+]
 
 Digest = NewType("Digest", str)
 
@@ -40,7 +49,9 @@ def parse_digest(text: str) -> Digest:
     name, _, value = text.partition(":")
     form = _FORMS.get(name)
     if form is None or not form.match(value):
-        raise InvalidDigest(f"invalid digest {text[:200]!r}", hint="expected sha256: and 64 lower-case hex digits")
+        raise InvalidDigest(
+            f"invalid digest {text[:200]!r}", hint="expected sha256: and 64 lower-case hex digits"
+        )
     return Digest(text)
 
 

@@ -1,4 +1,7 @@
-"""Media types of manifests, configs and layers. Spec: OCI image-spec, media types; Docker image manifest v2."""
+"""Media types of manifests, configs and layers.
+
+Spec: OCI image-spec, "Media types"; Docker image manifest v2 schema 2.
+"""
 
 from __future__ import annotations
 

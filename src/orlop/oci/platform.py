@@ -21,7 +21,8 @@ _ARCHES = {
     "i686": ("386", ""),
 }
 _KNOWN_OS = frozenset(
-    "aix android darwin dragonfly freebsd illumos ios js linux nacl netbsd openbsd plan9 solaris windows".split()
+    "aix android darwin dragonfly freebsd illumos ios js linux nacl netbsd openbsd plan9 "
+    "solaris windows".split()
 )
 _KNOWN_ARCH = frozenset(
     "386 amd64 arm arm64 loong64 mips mipsle mips64 mips64le ppc64 ppc64le riscv64 s390x wasm".split()

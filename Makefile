@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` shows the main job, `make test` passes the tests. Both set everything up.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PYTEST := $(PY) -m pytest
+export PYTHONDONTWRITEBYTECODE = 1
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: setup  ## build an image from a Dockerfile, run it, look at it; no registry needed
+	@tools/demo
+
+test: setup check root system faults  ## everything, root parts included
+
+check: setup  ## format, lint, types, import contracts, dependencies, spelling, unit + property + house tests
+	$(VENV)/bin/ruff format --check src tests bench
+	$(VENV)/bin/ruff check src tests bench
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/deptry src
+	$(VENV)/bin/codespell src tests docs bench tools README.md ARCHITECTURE.md CONTRIBUTING.md Makefile
+	$(PYTEST) tests/unit tests/property tests/house -n 2
+
+root: setup  ## tests that need root: mounts, namespaces, cgroups
+	$(PYTEST) tests/root
+
+system: setup  ## a real engine with real clients
+	$(PYTEST) tests/system
+
+faults: setup  ## kill the engine at every failpoint, restart, look for damage
+	$(PYTEST) tests/faults
+
+bench: setup  ## measure the budgets beside installed peers; writes docs/benchmarks.md
+	$(PY) bench/run.py
+
+setup: $(VENV)/.done  ## virtual environment and Debian packages
+
+$(VENV)/.done: pyproject.toml tools/setup
+	@tools/setup $(VENV)
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build src/*.egg-info
+
+.PHONY: help demo test check root system faults bench setup clean

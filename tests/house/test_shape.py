@@ -1,0 +1,75 @@
+"""The house rules that a syntax tree can check; exception lists may only shrink."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src" / "orlop"
+MODULES = sorted(SRC.rglob("*.py"))
+MAX_LINES = 500
+MAX_FUNCTION_LINES = 60
+TABLES = {"kernel/syscall_tables.py"}  # numbers from the kernel's headers
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(SRC))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_module_is_short_enough_to_read(path):
+    if name_of(path) in TABLES:
+        return
+
+    lines = len(path.read_text().splitlines())
+
+    assert lines <= MAX_LINES, "split it by noun"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_functions_fit_on_a_screen(path):
+    tree = ast.parse(path.read_text())
+
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
+    ]
+
+    assert not long
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=name_of)
+def test_package_init_is_only_a_docstring(path):
+    body = ast.parse(path.read_text()).body
+
+    assert all(isinstance(node, ast.Expr) for node in body)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=name_of)
+def test_module_says_what_it_holds(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_environment_is_read_only_at_the_edges():
+    allowed = re.compile(r"(daemon|zygote|cli/|client/)")
+
+    readers = [
+        name_of(path)
+        for path in MODULES
+        if re.search(r"os\.(environ|getenv)\b", path.read_text()) and not allowed.match(name_of(path))
+    ]
+
+    assert readers == []
+
+
+def test_every_failpoint_is_documented():
+    table = (SRC.parents[1] / "docs" / "internals" / "failpoints.md").read_text()
+
+    names = set()
+    for path in MODULES:
+        names |= set(re.findall(r"failpoints\.hit\(\s*\"([^\"]+)\"", path.read_text()))
+
+    assert {name for name in names if f"`{name}`" not in table} == set()

@@ -1,0 +1,49 @@
+import io
+
+import pytest
+
+from orlop.base import log
+
+
+@pytest.fixture
+def stream():
+    stream = io.StringIO()
+    log.set_stream(stream)
+    yield stream
+    import sys
+
+    log.set_stream(sys.stderr)
+    log.set_level("info")
+
+
+def test_facts_are_fields_and_odd_values_are_quoted(stream):
+    log.info("pulled", image="alpine", note='a "b"\nc')
+
+    assert stream.getvalue().endswith('INFO    pulled image=alpine note="a \\"b\\"\\nc"\n')
+
+
+def test_lines_below_the_level_are_dropped(stream):
+    log.set_level("warn")
+
+    log.info("quiet")
+    log.warning("loud")
+
+    assert "quiet" not in stream.getvalue()
+    assert "loud" in stream.getvalue()
+
+
+def test_bound_facts_come_first(stream):
+    log.Log(container="abc").error("died", code=1)
+
+    assert stream.getvalue().endswith("died container=abc code=1\n")
+
+
+def test_a_closed_stream_is_survived(stream):
+    stream.close()
+
+    log.error("nobody hears this")
+
+
+def test_unknown_level_is_refused():
+    with pytest.raises(ValueError, match="unknown log level"):
+        log.set_level("chatty")
