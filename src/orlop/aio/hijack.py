@@ -1,0 +1,166 @@
+"""A connection that has become a byte stream, and the pump between it and another socket.
+
+`docker attach` and `docker exec` take over the HTTP connection. Both directions end on their
+own: a client that closes its standard input shuts down its writing half, while output still flows;
+the container's output ends while the client may still be typing.
+
+A unix client that vanishes altogether and one that only closes its input both look like end of
+file to a reader; the kernel tells them apart by EPOLLHUP, which `Hangup` waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from orlop.aio.scope import Scope
+
+__all__ = ["HijackedConnection", "relay"]
+
+BUFFER_BYTES = 128 << 10
+
+InputFilter = Callable[[bytes], tuple[bytes, bool]]
+
+
+class HijackedConnection:
+    """A client's connection after the HTTP head: `leftover` is what came with the request.
+
+    Owns the non-blocking `socket`; `close` may be called twice.
+    """
+
+    def __init__(self, sock: socket.socket, leftover: bytes) -> None:
+        self.socket = sock
+        self.leftover = leftover
+
+    async def write(self, data: bytes) -> None:
+        """Send all of it; waits while the client does not read."""
+        await asyncio.get_running_loop().sock_sendall(self.socket, data)
+
+    async def read(self, limit: int = BUFFER_BYTES) -> bytes:
+        """Some bytes; empty when the client has shut down its writing half."""
+        if self.leftover:
+            data, self.leftover = self.leftover[:limit], self.leftover[limit:]
+            return data
+        try:
+            return await asyncio.get_running_loop().sock_recv(self.socket, limit)
+        except ConnectionResetError:
+            return b""
+
+    def write_eof(self) -> None:
+        """Tell the client that no more comes, and go on reading."""
+        _shutdown_write(self.socket)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Hangup:
+    """Waits until a peer has closed both halves of its connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._epoll = select.epoll()
+        self._epoll.register(sock.fileno(), 0)  # hang-up and error are always reported
+        self._seen = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._wake)
+
+    def _wake(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+        self._seen.set()
+
+    async def wait(self) -> None:
+        """Return when the peer is gone."""
+        await self._seen.wait()
+
+    def close(self) -> None:
+        """Stop watching; may be called twice."""
+        if not self._epoll.closed:
+            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+            self._epoll.close()
+
+
+class _Detached(Exception):
+    """The input filter ended the session."""
+
+
+async def relay(
+    client: HijackedConnection, backend: socket.socket, *, input_filter: InputFilter | None = None
+) -> bool:
+    """Pump both ways until the backend's output ends, the client is gone, or the filter detaches.
+
+    Client end of file is passed on as a half-close of `backend`; output goes on. Closes `client`; `backend`
+    (non-blocking) stays the caller's.
+
+    Args:
+        client: the hijacked connection.
+        backend: the supervisor's stream socket.
+        input_filter: sees every piece of input, returns what to pass on and True to detach
+            (Docker's detach keys).
+
+    Returns:
+        True when the filter detached, False otherwise.
+    """
+    hangup = Hangup(client.socket)
+    try:
+        async with Scope("relay") as scope:
+            inward = scope.spawn(_inward(client, backend, input_filter), name="in")
+            gone = scope.spawn(hangup.wait(), name="hangup")
+            outward = scope.spawn(_outward(client, backend), name="out")
+            await asyncio.wait({outward, gone}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (inward, gone, outward):
+                task.cancel()
+    except _Detached:
+        return True
+    finally:
+        hangup.close()
+        client.close()
+    return False
+
+
+async def _outward(client: HijackedConnection, backend: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    buffer = bytearray(BUFFER_BYTES)
+    view = memoryview(buffer)
+    try:
+        while count := await loop.sock_recv_into(backend, buffer):
+            await loop.sock_sendall(client.socket, view[:count])
+        client.write_eof()
+    except (BrokenPipeError, ConnectionError):
+        return
+
+
+async def _inward(
+    client: HijackedConnection, backend: socket.socket, input_filter: InputFilter | None
+) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        while data := await client.read():
+            is_done = False
+            if input_filter is not None:
+                data, is_done = input_filter(data)
+            if data:
+                await loop.sock_sendall(backend, data)
+            if is_done:
+                raise _Detached
+    except ConnectionError:
+        return  # the backend takes no more input; its output decides when we end
+    _shutdown_write(backend)
+
+
+def _shutdown_write(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return  # already shut or gone: what was wanted
