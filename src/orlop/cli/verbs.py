@@ -1,0 +1,54 @@
+"""The verbs: name -> module that holds `COMMAND` and `run`, and a line for the help. Data only.
+
+`container ls`, `image rm` and the like are the same verbs under docker's longer names.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ALIASES", "GROUPS", "VERBS"]
+
+VERBS: dict[str, tuple[str, str]] = {
+    "attach": ("attach", "Attach local standard input, output, and error streams to a running container"),
+    "build": ("build", "Build an image from a Dockerfile"),
+    "commit": ("commit", "Create a new image from a container's changes"),
+    "completion": ("completion", "Print a completion script for bash, zsh or fish"),
+    "create": ("create", "Create a new container"),
+    "events": ("events", "Get real time events from the engine"),
+    "exec": ("exec", "Execute a command in a running container"),
+    "history": ("history", "Show the history of an image"),
+    "images": ("images", "List images"),
+    "info": ("info", "Display system-wide information"),
+    "inspect": ("inspect", "Return low-level information on containers and images"),
+    "kill": ("kill", "Kill one or more running containers"),
+    "load": ("load", "Load an image from a tar archive or STDIN"),
+    "logs": ("logs", "Fetch the logs of a container"),
+    "ps": ("ps", "List containers"),
+    "pull": ("pull", "Download an image from a registry"),
+    "push": ("push", "Upload an image to a registry"),
+    "restart": ("stop", "Restart one or more containers"),
+    "rm": ("rm", "Remove one or more containers"),
+    "rmi": ("rmi", "Remove one or more images"),
+    "run": ("run", "Create and run a new container from an image"),
+    "save": ("save", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
+    "start": ("start", "Start one or more stopped containers"),
+    "stop": ("stop", "Stop one or more running containers"),
+    "system": ("system", "Disk usage and clean-up"),
+    "tag": ("tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "version": ("version", "Show the Orlop version information"),
+    "wait": ("wait", "Block until containers stop, then print their exit codes"),
+}
+
+GROUPS: dict[str, dict[str, str]] = {
+    "container": {
+        name: name
+        for name in (
+            *("attach", "commit", "create", "exec", "inspect", "kill", "logs", "restart", "rm", "run"),
+            *("start", "stop", "wait"),
+        )
+    }
+    | {"ls": "ps", "list": "ps", "ps": "ps"},
+    "image": {name: name for name in ("build", "history", "inspect", "load", "pull", "push", "save", "tag")}
+    | {"ls": "images", "list": "images", "rm": "rmi", "remove": "rmi"},
+}
+
+ALIASES: dict[str, str] = {"list": "ps"}

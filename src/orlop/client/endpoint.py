@@ -1,0 +1,114 @@
+"""Where the engine listens: ORLOP_HOST, DOCKER_HOST, a docker context, or the default socket.
+
+Source: docker CLI reference, "docker context"; `~/.docker/contexts/meta/<sha256 of name>/meta.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orlop.base.errors import InvalidInput, Kind, OrlopError
+
+__all__ = ["DEFAULT_SOCKET", "CannotConnect", "Endpoint", "resolve_endpoint"]
+
+DEFAULT_SOCKET = "/run/orlop/orlop.sock"
+_TCP_PORT = 2375
+
+
+class CannotConnect(OrlopError):
+    """Nothing answers at the endpoint."""
+
+    kind = Kind.UNAVAILABLE
+    code = "cannot-connect"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A unix socket's path, or a host and port. `url` is what the user wrote."""
+
+    url: str
+    path: str = ""
+    host: str = ""
+    port: int = 0
+    is_default: bool = False
+
+    def connect(self) -> socket.socket:
+        """A connected blocking socket; the caller closes it.
+
+        Raises:
+            CannotConnect: nobody listens there.
+        """
+        try:
+            if not self.path:
+                return socket.create_connection((self.host, self.port), timeout=None)
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            try:
+                connection.connect(self.path)
+            except OSError:
+                connection.close()
+                raise
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CannotConnect(
+                f"cannot connect to the engine at {self.url}: {reason.lower()}",
+                hint="is orlopd running there, and may you open its socket?",
+            ) from error
+        return connection
+
+
+def _parse(url: str, *, is_default: bool = False) -> Endpoint:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = ("unix", url) if url.startswith("/") else ("tcp", url)
+    if scheme == "unix" and rest:
+        return Endpoint(url, path=rest, is_default=is_default)
+    if scheme in {"tcp", "http"}:
+        host, colon, port = rest.rstrip("/").rpartition(":")
+        if not colon:
+            host, port = port, str(_TCP_PORT)
+        if port.isdecimal():
+            return Endpoint(url, host=host.strip("[]") or "localhost", port=int(port))
+    raise InvalidInput(f"invalid host {url!r}", hint="use unix:///path or tcp://host:port")
+
+
+def _context_host(name: str, config_dir: str) -> str | None:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    path = os.path.join(config_dir, "contexts", "meta", digest, "meta.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            meta = json.load(file)
+        host = meta["Endpoints"]["docker"]["Host"]
+    except FileNotFoundError as error:
+        raise InvalidInput(f'context "{name}": context not found') from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f'context "{name}" cannot be read: {error}') from error
+    return str(host)
+
+
+def _current_context(config_dir: str) -> str:
+    try:
+        with open(os.path.join(config_dir, "config.json"), encoding="utf-8") as file:
+            return str(json.load(file).get("currentContext") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def resolve_endpoint(environ: Mapping[str, str], *, host: str = "", context: str = "") -> Endpoint:
+    """The endpoint to talk to; flags come before the environment, that before docker's context.
+
+    Raises:
+        InvalidInput: the host is malformed or the context does not exist.
+    """
+    chosen = host or ("" if context else environ.get("ORLOP_HOST") or environ.get("DOCKER_HOST") or "")
+    if chosen:
+        return _parse(chosen)
+    config_dir = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME", "/root"), ".docker")
+    name = context or environ.get("DOCKER_CONTEXT") or _current_context(config_dir)
+    if name and name != "default":
+        return _parse(_context_host(name, config_dir) or "")
+    return _parse(f"unix://{DEFAULT_SOCKET}", is_default=True)
