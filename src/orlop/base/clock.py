@@ -54,7 +54,9 @@ class ManualClock:
 def format_rfc3339_nano(value_ns: int) -> str:
     """`2024-01-02T03:04:05.123456789Z`, trailing zeros cut: Go's time.RFC3339Nano in UTC."""
     seconds, nanos = divmod(value_ns, _NANO)
-    base = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    base = (
+        datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+    )  # strftime drops zeros of year 1
     fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
     return f"{base}{fraction}Z"
 
