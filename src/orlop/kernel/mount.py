@@ -196,7 +196,7 @@ def attach(mount_fd: int, target: Path | int) -> None:
 
 
 def open_tree(dir_fd: int, path: Path, flags: int = 0) -> int:
-    """The system call, always close-on-exec; the caller closes the fd. An empty path means `dir_fd` itself."""
+    """The system call, close-on-exec; the caller closes the fd. An empty path means `dir_fd` itself."""
     raw = c_path(path)
     extra = 0 if raw else AT_EMPTY_PATH
     return _open_tree(dir_fd, raw, flags | extra | OPEN_TREE_CLOEXEC, path=path or None)
