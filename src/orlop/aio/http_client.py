@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orlop.aio import offload
-from orlop.aio.http_connection import BadResponse, Connection, ConnectionBroken, Head, Stalled
+from orlop.aio.http_connection import Connection
+from orlop.aio.http_response import BadResponse, ConnectionBroken, Head, Stalled
 from orlop.aio.url import Origin, Url
 from orlop.base.errors import InvalidInput, Kind, OrlopError
 
@@ -150,6 +151,7 @@ class Response:
     def __init__(self, connection: Connection, head: Head, url: Url) -> None:
         self._connection = connection
         self.url = url
+        self.peer_address = connection.peer_address
         self.status = head.status
         self.headers = head.headers
 

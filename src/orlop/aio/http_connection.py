@@ -15,92 +15,18 @@ our own, 35 us with h11.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-import httptools
+from orlop.aio.http_response import BadResponse, ConnectionBroken, Head, ResponseParser, Stalled
 
-from orlop.base.errors import Kind, OrlopError
-
-__all__ = ["BadResponse", "Connection", "ConnectionBroken", "Head", "Stalled"]
+__all__ = ["Connection"]
 
 _SMALL_BYTES = 64 << 10
 _LARGE_BYTES = 1 << 20
 _WAKE_BYTES = 256 << 10
 _WAKE_S = 0.05
 _MAX_HEAD_BYTES = 64 << 10
-_MAX_HEADERS = 200
 _MIN_BYTES_PER_WINDOW = 1024
 _WRITE_HIGH_BYTES = 1 << 20
-
-
-class ConnectionBroken(OrlopError):
-    """The peer closed or reset the connection in the middle."""
-
-    kind = Kind.UNAVAILABLE
-    code = "connection-broken"
-
-
-class Stalled(OrlopError):
-    """The peer is connected but sends nothing, or next to nothing."""
-
-    kind = Kind.UNAVAILABLE
-    code = "connection-stalled"
-
-
-class BadResponse(OrlopError):
-    """The peer does not speak HTTP/1.1 as specified."""
-
-    kind = Kind.UNAVAILABLE
-    code = "bad-http-response"
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Status line and headers of a final response."""
-
-    status: int
-    headers: Mapping[str, tuple[str, ...]]  # lower-case names
-    keep_alive: bool
-
-    def get(self, name: str, default: str = "") -> str:
-        """The first value of a header."""
-        values = self.headers.get(name)
-        return values[0] if values else default
-
-
-class _Parser:
-    """Collects what llhttp reports of one response."""
-
-    def __init__(self) -> None:
-        self.headers: dict[str, tuple[str, ...]] = {}
-        self.count = 0
-        self.pieces: list[bytes] = []
-        self.is_complete = False
-        self.llhttp = httptools.HttpResponseParser(self)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.count += 1
-        if self.count > _MAX_HEADERS:
-            raise BadResponse(f"the response has more than {_MAX_HEADERS} headers")
-        key = name.decode("latin-1").lower()
-        self.headers[key] = (*self.headers.get(key, ()), value.decode("latin-1").strip())
-
-    def on_body(self, body: bytes) -> None:
-        self.pieces.append(body)
-
-    def on_message_complete(self) -> None:
-        self.is_complete = True
-
-    def feed(self, data: memoryview) -> None:
-        try:
-            self.llhttp.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, OrlopError):
-                raise error.__context__ from None
-            raise BadResponse(f"malformed HTTP response: {error}") from error
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise BadResponse(f"malformed HTTP response: {error}") from error
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -122,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._want = 1
         self._drained: asyncio.Future[None] | None = None
-        self._parser: _Parser | None = None
+        self._parser: ResponseParser | None = None
         self._remaining: int | None = 0  # of an identity body; None: until the peer closes
         self._idle_s = 0.0
         self._idle_bytes = 0
@@ -172,6 +98,12 @@ class Connection(asyncio.BufferedProtocol):
     # What an exchange calls.
 
     @property
+    def peer_address(self) -> str:
+        """The numeric address of the other end; empty for a unix socket."""
+        name = self._transport.get_extra_info("peername") if self._transport else None
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    @property
     def is_alive(self) -> bool:
         """True when the peer has neither closed nor sent anything unasked for."""
         return not self._is_closed and self._end == self._start
@@ -219,30 +151,17 @@ class Connection(asyncio.BufferedProtocol):
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    parser = _Parser()
+                    parser = ResponseParser()
                     await self._feed_head(parser)
-                    status: int = parser.llhttp.get_status_code()
-                    if status >= 200:
+                    head = parser.head()
+                    if head.status >= 200:
                         break
-                    if status == 101:
-                        raise BadResponse(f"{self.peer} switched protocols unasked")
         except TimeoutError:
             raise Stalled(f"{self.peer} has not answered within {timeout_s:g} s") from None
-        version: str = parser.llhttp.get_http_version()
-        if version not in {"1.0", "1.1"}:
-            raise BadResponse(f"{self.peer} answered with HTTP/{version}")
-        # llhttp forgets the length of an empty message before it could be asked about keep-alive
-        options = {
-            word.strip().lower()
-            for value in parser.headers.get("connection", ())
-            for word in value.split(",")
-        }
-        keep_alive = "close" not in options and (version == "1.1" or "keep-alive" in options)
-        head = Head(status, parser.headers, keep_alive)
-        self._begin_body(parser, head, has_none=is_head_request or status in {204, 304})
+        self._begin_body(parser, head, has_none=is_head_request or head.status in {204, 304})
         return head
 
-    async def _feed_head(self, parser: _Parser) -> None:
+    async def _feed_head(self, parser: ResponseParser) -> None:
         scanned = 0
         while (end := self._buffer.find(b"\r\n\r\n", self._start + scanned, self._end)) < 0:
             scanned = max(0, self._end - self._start - 3)
@@ -257,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
             parser.feed(view[self._start : end + 4])
         self._start = end + 4
 
-    def _begin_body(self, parser: _Parser, head: Head, *, has_none: bool) -> None:
+    def _begin_body(self, parser: ResponseParser, head: Head, *, has_none: bool) -> None:
         coding = head.get("transfer-encoding").lower()
         length = head.get("content-length")
         self._parser, self._remaining = None, 0
