@@ -17,7 +17,7 @@ import struct
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "parse_detach_keys",
     "pump",
     "raw_terminal",
+    "show",
     "terminal_size",
     "watch_resize",
 ]
@@ -157,6 +158,14 @@ class _Pump:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(0)
         return False
+
+
+def show(chunks: Iterable[bytes], *, is_multiplexed: bool) -> None:
+    """Write an output stream to standard output and error as it arrives."""
+    demux = _Demux()
+    for chunk in chunks:
+        for stream, piece in demux.feed(chunk) if is_multiplexed else [(1, chunk)]:
+            _write_all(2 if stream == 2 else 1, piece)
 
 
 def pump(
