@@ -15,7 +15,7 @@ from orlop.cli.verbs import ALIASES, GROUPS, VERBS
 
 __all__ = ["find_verb", "main"]
 
-VERSION = "0.1.0"
+from orlop.base.version import VERSION
 _GLOBAL = Command(
     "[OPTIONS] COMMAND [ARG...]",
     "A complete container platform",
