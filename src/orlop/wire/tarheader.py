@@ -62,6 +62,8 @@ class EntryKind(enum.Enum):
     DIRECTORY = b"5"
     FIFO = b"6"
 
+    __hash__ = object.__hash__  # members are singletons; enum's own hash is slow Python
+
 
 @dataclass(slots=True)
 class TarEntry:
