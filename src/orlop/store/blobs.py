@@ -132,8 +132,7 @@ class BlobStore:
     async def put(self, data: bytes, lease: LeaseId) -> Digest:
         """Store a small document; durable and held by `lease` on return."""
         digest = digest_of(data)
-        if await self.find(digest) is not None:
-            await self._db.write(lambda tx: tx_hold(tx, lease, KIND_BLOB, digest))
+        if await self._known(digest, lease) is not None:
             return digest
         path = os.path.join(self._ingests, f"put-{ids.new_token()}")
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -192,7 +191,24 @@ class BlobStore:
         Raises:
             BlobNotFound, TooLarge, BlobCorrupt: as named.
         """
-        return await offload.thread(self._read, digest, limit)
+        return await offload.thread(self.read_now, digest, limit)
+
+    def read_now(self, digest: Digest, limit: int) -> bytes:
+        """`read` for threads: blocks."""
+        fd = self.open(digest)
+        try:
+            data = bytearray()
+            while len(data) <= limit and (chunk := os.read(fd, min(CHUNK_BYTES, limit + 1 - len(data)))):
+                data += chunk
+        finally:
+            os.close(fd)
+        if len(data) > limit:
+            raise TooLarge(f"blob {digest} has more than {limit} bytes")
+        hasher = new_hasher(algorithm(digest))
+        hasher.update(data)
+        if hasher.hexdigest() != encoded(digest):
+            raise BlobCorrupt(f"blob {digest} is damaged", hint="pull the image again", digest=digest)
+        return bytes(data)
 
     async def verify(self, digest: Digest) -> None:
         """Hash the stored bytes. Raises BlobNotFound, BlobCorrupt."""
@@ -252,9 +268,7 @@ class BlobStore:
     async def _publish(self, fd: int, path: str, digest: Digest, size_bytes: int, lease: LeaseId) -> BlobInfo:
         info = BlobInfo(digest, size_bytes, self._clock.now_ns())
         with self._in_flight.publish(digest):
-            if (known := await self.hold(digest, lease)) is not None and await offload.thread(
-                os.path.exists, self.path(digest)
-            ):
+            if (known := await self._known(digest, lease)) is not None:
                 return known
             try:
                 await offload.thread(publish_file, fd, path, self.path(digest), "blobs.commit")
@@ -265,21 +279,11 @@ class BlobStore:
         failpoints.hit("blobs.commit.after-row")
         return info
 
-    def _read(self, digest: Digest, limit: int) -> bytes:
-        fd = self.open(digest)
-        try:
-            data = bytearray()
-            while len(data) <= limit and (chunk := os.read(fd, min(CHUNK_BYTES, limit + 1 - len(data)))):
-                data += chunk
-        finally:
-            os.close(fd)
-        if len(data) > limit:
-            raise TooLarge(f"blob {digest} has more than {limit} bytes")
-        hasher = new_hasher(algorithm(digest))
-        hasher.update(data)
-        if hasher.hexdigest() != encoded(digest):
-            raise BlobCorrupt(f"blob {digest} is damaged", hint="pull the image again", digest=digest)
-        return bytes(data)
+    async def _known(self, digest: Digest, lease: LeaseId) -> BlobInfo | None:
+        """The blob, now held, unless its row or its file is missing."""
+        info = await self.hold(digest, lease)
+        is_there = await offload.thread(os.path.exists, self.path(digest))
+        return info if is_there else None
 
     def _stored_digests(self) -> list[str]:
         return [

@@ -45,7 +45,7 @@ class Resource(Protocol):
         """Delete the rows of these keys, in the transaction of the mark."""
 
     async def sweep(self, keys: Sequence[str] | None = None) -> int:
-        """Unlink the bytes of `keys` (None: of anything) that have no row; returns bytes freed. Idempotent."""
+        """Unlink the bytes of `keys` (None: of anything) without a row; idempotent. Returns bytes freed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,344 @@
+"""The image store: names and ids to images, and the rows behind them.
+
+Rows hold what lists and look-ups need; configs and manifests are blobs, parsed configs are
+kept in memory because they never change. A lookup never fetches anything. An image row is a
+root of collection: it needs its config, its documents and its layers until it is removed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from orlop.aio import offload
+from orlop.base import failpoints
+from orlop.base.clock import Clock, SystemClock
+from orlop.base.ids import LeaseId
+from orlop.images import rows
+from orlop.images.model import (
+    AmbiguousImage,
+    Image,
+    ImageBroken,
+    ImageNotFound,
+    Layers,
+    LayerSource,
+)
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest, InvalidDigest, algorithm, encoded, new_hasher, parse_digest
+from orlop.oci.imageconfig import ImageConfig, parse_image_config
+from orlop.oci.manifest import parse_manifest
+from orlop.oci.reference import Reference, parse_reference
+from orlop.oci.strictjson import HARD_LIMIT_BYTES
+from orlop.store.blobs import BlobStore
+from orlop.store.db import Database, Tx
+from orlop.store.leases import tx_hold
+
+__all__ = ["KIND_IMAGE", "ImageStore"]
+
+KIND_IMAGE = "image"
+_KIND_BLOB = "blob"
+_KIND_LAYER = "layer"
+_CACHED_CONFIGS = 4096
+_HEX = frozenset("0123456789abcdef")
+
+
+class ImageStore:
+    """The images of one data root."""
+
+    def __init__(self, db: Database, blobs: BlobStore, layers: Layers, clock: Clock | None = None) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._layers = layers
+        self._clock = clock or SystemClock()
+        self._configs: OrderedDict[Digest, ImageConfig] = OrderedDict()
+
+    async def resolve(self, name_or_id: str) -> Image:
+        """The image of a name (`latest` is implied), an id, or the beginning of an id.
+
+        Raises:
+            ImageNotFound: with Docker's text.
+            AmbiguousImage: several ids begin so.
+            InvalidReference: neither a name nor an id.
+        """
+        image, _ = await self.resolve_name(name_or_id)
+        return image
+
+    async def resolve_name(self, name_or_id: str) -> tuple[Image, Reference | None]:
+        """`resolve`, and the name that the text is; None when it is an id."""
+        row, name = await self._db.read(lambda tx: _lookup(tx, name_or_id))
+        return (await self._images([row]))[0], name
+
+    async def find(self, name_or_id: str) -> Image | None:
+        """`resolve`, or None when nothing is found."""
+        try:
+            return await self.resolve(name_or_id)
+        except ImageNotFound:
+            return None
+
+    async def get(self, image_id: Digest) -> Image:
+        """The image with exactly this id. Raises ImageNotFound."""
+        row = await self._db.read(lambda tx: rows.load(tx, image_id))
+        if row is None:
+            raise ImageNotFound(f"No such image: {image_id}")
+        return (await self._images([row]))[0]
+
+    async def list(self) -> Sequence[Image]:
+        """Every image, in order of ids."""
+        return await self._images(await self._db.read(rows.load_all))
+
+    async def children(self, image_id: Digest) -> Sequence[Digest]:
+        """Images known to be made from this one."""
+        return [Digest(item) for item in await self._db.read(lambda tx: rows.children(tx, image_id))]
+
+    async def put(
+        self,
+        config: bytes,
+        *,
+        lease: LeaseId,
+        manifest: bytes | None = None,
+        media_type: str = "",
+        index: Descriptor | None = None,
+        names: Sequence[Reference] = (),
+        sources: Sequence[LayerSource] = (),
+        parent: str = "",
+    ) -> Image:
+        """Store an image whose layers are stored; idempotent by config digest.
+
+        Rows and names appear in one transaction, after the documents are durable.
+
+        Args:
+            config: exact bytes; their digest becomes the id.
+            lease: holds the layers and, until the transaction, the documents.
+            manifest: exact bytes of the manifest that described it, if any.
+            media_type: what the manifest was announced as.
+            index: the index it was chosen from, already a blob held by the lease.
+            names: tags it gets, and `name@digest` for what a registry calls it.
+            sources: where the compressed layers came from.
+            parent: id of the image it was made from, when known.
+
+        Raises:
+            ImageBroken: the manifest does not fit the config.
+            NotFound: a layer is not stored.
+        """
+        parsed = parse_image_config(config)
+        sizes = [(await self._layers.info(diff_id)).content_bytes for diff_id in parsed.diff_ids]
+        documents = [index] if index else []
+        if manifest is not None:
+            documents.append(_check_manifest(manifest, media_type, parsed))
+            await self._blobs.put(manifest, lease)
+        image_id = await self._blobs.put(config, lease)
+        now_ns = self._clock.now_ns()
+        row = rows.ImageRow(
+            id=image_id,
+            created_ns=parsed.created_ns or 0,
+            stored_ns=now_ns,
+            tagged_ns=0,
+            parent=parent,
+            layer_sizes=tuple(sizes),
+            names=(),
+            manifest=None,
+        )
+
+        def work(tx: Tx) -> None:
+            rows.insert_image(tx, row, parsed.diff_ids)
+            for number, document in enumerate(documents):
+                rows.put_document(tx, image_id, document, now_ns + number)
+            for name in names:
+                rows.put_name(tx, image_id, name, now_ns)
+            rows.insert_sources(tx, sources, now_ns)
+
+        failpoints.hit("images.put.before-row")
+        await self._db.write(work)
+        failpoints.hit("images.put.after-row")
+        return await self.get(image_id)
+
+    async def tag(self, image_id: Digest, name: Reference) -> Digest | None:
+        """Point a name at an image; returns the image that had the name, if it was another.
+
+        Raises:
+            ImageNotFound: the image is gone.
+        """
+        name = name.with_default_tag()
+
+        def work(tx: Tx) -> str | None:
+            if rows.load(tx, image_id) is None:
+                raise ImageNotFound(f"No such image: {image_id}")
+            return rows.put_name(tx, image_id, name, self._clock.now_ns())
+
+        before = await self._db.write(work)
+        return None if before is None else Digest(before)
+
+    async def untag(self, name: Reference) -> bool:
+        """Take a name away and nothing else; False when it was not there."""
+        name = name.with_default_tag()
+        return await self._db.write(lambda tx: rows.delete_name(tx, name))
+
+    async def remove(self, image_id: Digest, untag: Sequence[Reference], *, delete: bool) -> None:
+        """Carry out a removal plan in one transaction; what is gone already is fine."""
+
+        def work(tx: Tx) -> None:
+            for name in untag:
+                if rows.find_by_name(tx, name) == image_id:
+                    rows.delete_name(tx, name)
+            if delete:
+                rows.delete_image(tx, image_id)
+
+        await self._db.write(work)
+        if delete:
+            self._configs.pop(image_id, None)
+
+    async def hold(self, image_id: Digest, lease: LeaseId) -> None:
+        """Keep an image's bytes while `lease` lives, even if the image is removed. Raises ImageNotFound."""
+
+        def work(tx: Tx) -> None:
+            if rows.load(tx, image_id) is None:
+                raise ImageNotFound(f"No such image: {image_id}")
+            for _, (kind, key) in _edges(tx, image_id):
+                tx_hold(tx, lease, kind, key)
+
+        await self._db.write(work)
+
+    async def sources(self, diff_id: Digest) -> Sequence[LayerSource]:
+        """Known compressed forms of a layer, latest first."""
+        return await self._db.read(lambda tx: rows.select_sources(tx, diff_id))
+
+    async def record_sources(self, sources: Sequence[LayerSource]) -> None:
+        """Remember compressed forms, for instance those a push has made."""
+        now_ns = self._clock.now_ns()
+        await self._db.write(lambda tx: rows.insert_sources(tx, sources, now_ns))
+
+    async def documents(self, image_id: Digest) -> Sequence[Descriptor]:
+        """Manifests and indexes kept with an image, latest last; their bytes are blobs."""
+
+        def work(tx: Tx) -> Sequence[Descriptor]:
+            found = tx.execute(
+                "SELECT media_type, digest, size_bytes FROM image_document"
+                " WHERE image = ? ORDER BY stored_ns",
+                (image_id,),
+            )
+            return [Descriptor(row[0], Digest(row[1]), row[2]) for row in found]
+
+        return await self._db.read(work)
+
+    # What collection asks: see store.collect.Resource. Images themselves are removed by people.
+
+    kind = KIND_IMAGE
+
+    def keys(self, tx: Tx) -> Iterable[str]:  # noqa: ARG002 - the protocol's shape
+        """Nothing: an unnamed image stays until it is pruned."""
+        return ()
+
+    def roots(self, tx: Tx) -> Iterable[tuple[str, str]]:
+        """Every image."""
+        return [(KIND_IMAGE, row[0]) for row in tx.execute("SELECT id FROM image")]
+
+    def edges(self, tx: Tx) -> Iterable[tuple[str, tuple[str, str]]]:
+        """Config, documents and layers."""
+        return _edges(tx, None)
+
+    def forget(self, tx: Tx, keys: Sequence[str]) -> None:
+        """Never asked, since `keys` is empty."""
+
+    async def sweep(self, keys: Sequence[str] | None = None) -> int:  # noqa: ARG002
+        """An image has no bytes of its own."""
+        return 0
+
+    async def _images(self, found: Sequence[rows.ImageRow]) -> Sequence[Image]:
+        missing = [row.id for row in found if row.id not in self._configs]
+        if missing:
+            for config in await offload.thread(self._read_configs, missing):
+                self._configs[config.digest] = config
+        images = [_image(row, self._configs[row.id]) for row in found]
+        while len(self._configs) > _CACHED_CONFIGS:
+            self._configs.popitem(last=False)
+        return images
+
+    def _read_configs(self, missing: Sequence[Digest]) -> Sequence[ImageConfig]:
+        return [parse_image_config(self._blobs.read_now(image_id, HARD_LIMIT_BYTES)) for image_id in missing]
+
+
+def _image(row: rows.ImageRow, config: ImageConfig) -> Image:
+    return Image(
+        id=row.id,
+        config=config,
+        manifest=row.manifest,
+        tags=tuple(name for name in row.names if name.digest is None),
+        repo_digests=tuple(replace(name, tag=None) for name in row.names if name.digest is not None),
+        layer_sizes=row.layer_sizes,
+        created_ns=row.created_ns,
+        stored_ns=row.stored_ns,
+        tagged_ns=row.tagged_ns,
+        parent=row.parent,
+    )
+
+
+def _lookup(tx: Tx, text: str) -> tuple[rows.ImageRow, Reference | None]:
+    image, name = _lookup_id(tx, text)
+    row = rows.load(tx, image)
+    assert row is not None, "a name points at an image: foreign key"
+    return row, name
+
+
+def _lookup_id(tx: Tx, text: str) -> tuple[str, Reference | None]:
+    full = _full_id(text)
+    if full is not None:
+        if rows.load(tx, full) is None:
+            raise ImageNotFound(f"No such image: {full}")
+        return full, None
+    prefix = text.removeprefix("sha256:")
+    is_prefix = bool(prefix) and len(prefix) < 64 and set(prefix) <= _HEX
+    name = parse_reference(text).with_default_tag()
+    if name.digest is not None:
+        name = replace(name, tag=None)  # the digest says it all
+    image = rows.find_by_name(tx, name)
+    if image is not None:
+        return image, name
+    matches = rows.find_by_prefix(tx, f"sha256:{prefix}") if is_prefix else []
+    if len(matches) > 1:
+        raise AmbiguousImage(
+            f'image id prefix "{text}" is ambiguous: it begins {" and ".join(matches[:2])}',
+            hint="give more digits",
+        )
+    if matches:
+        return matches[0], None
+    raise ImageNotFound(f"No such image: {name.familiar}")
+
+
+def _full_id(text: str) -> Digest | None:
+    if len(text) == 64 and set(text) <= _HEX:
+        return Digest(f"sha256:{text}")
+    try:
+        return parse_digest(text)
+    except InvalidDigest:
+        return None
+
+
+def _edges(tx: Tx, image: Digest | None) -> Iterable[tuple[str, tuple[str, str]]]:
+    where, args = ("WHERE image = ?", (image,)) if image else ("", ())
+    own, own_args = ("WHERE id = ?", (image,)) if image else ("", ())
+    # S608: the inserted text is one of the constants above
+    found = [(row[0], (_KIND_BLOB, row[0])) for row in tx.execute(f"SELECT id FROM image {own}", own_args)]  # noqa: S608
+    found += [
+        (row[0], (_KIND_BLOB, row[1]))
+        for row in tx.execute(f"SELECT image, digest FROM image_document {where}", args)  # noqa: S608
+    ]
+    found += [
+        (row[0], (_KIND_LAYER, row[1]))
+        for row in tx.execute(f"SELECT image, diff_id FROM image_layer {where}", args)  # noqa: S608
+    ]
+    return found
+
+
+def _check_manifest(data: bytes, media_type: str, config: ImageConfig) -> Descriptor:
+    manifest = parse_manifest(data, media_type)
+    hasher = new_hasher(algorithm(manifest.config.digest))
+    hasher.update(config.raw)
+    if hasher.hexdigest() != encoded(manifest.config.digest) or manifest.config.size_bytes != len(config.raw):
+        raise ImageBroken("the manifest names another config", manifest=manifest.digest)
+    if len(manifest.layers) != len(config.diff_ids):
+        raise ImageBroken(
+            f"the manifest has {len(manifest.layers)} layers, the config {len(config.diff_ids)}",
+            manifest=manifest.digest,
+        )
+    return manifest.descriptor
