@@ -339,7 +339,7 @@ class HttpClient:
         except ssl.SSLError as error:  # before OSError, which it is
             raise TlsFailed(f"cannot connect to {peer}: {_tls_reason(error)}") from error
         except OSError as error:
-            raise ConnectFailed(f"cannot connect to {peer}: {error.strerror or error}") from error
+            raise ConnectFailed(f"cannot connect to {peer}: {_reason(error)}") from error
 
     async def _open_socket(self, origin: Origin, dial: Dial) -> socket.socket:
         loop = asyncio.get_running_loop()
@@ -393,6 +393,12 @@ def _is_allowed(dial: Dial, address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return dial.allows_address(mapped or parsed)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "no such host" if error.errno == socket.EAI_NONAME else str(error.strerror).lower()
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def _tls_reason(error: ssl.SSLError) -> str:

@@ -1,0 +1,392 @@
+"""A registry as the rest of Orlop sees it: repositories with manifests, blobs and tags.
+
+`Registry` lives as long as the engine and owns connections, tokens and what was learned about
+servers. `Repository` is one name on it, spoken to by one user; it knows the servers behind the
+name (mirrors first, for pulls) and stays with the one that answered. Manifests are hashed
+before anybody parses them; blobs are checked by whoever stores them.
+Spec: OCI distribution-spec 1.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from orlop.aio.http_client import BytesBody, ConnectFailed, ConnectionBroken, HttpClient, TlsFailed
+from orlop.base import log
+from orlop.base.clock import Clock, SystemClock
+from orlop.base.errors import OrlopError
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest, InvalidDigest, algorithm, encoded, new_hasher, parse_digest
+from orlop.oci.mediatype import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from orlop.oci.reference import InvalidReference, Reference
+from orlop.registry.auth import Credentials, TokenCache, scope_text
+from orlop.registry.download import RetryNote, iter_blob
+from orlop.registry.endpoints import RegistryOptions, TlsContexts, endpoints_of
+from orlop.registry.errors import (
+    BadRegistry,
+    RegistryUnavailable,
+    Unauthorized,
+    parse_problem,
+    pull_error,
+)
+from orlop.registry.retry import RetryPolicy
+from orlop.registry.session import Answer, Session, Wire
+from orlop.registry.upload import BlobSource, Sent, upload_blob
+
+__all__ = ["MAX_MANIFEST_BYTES", "Registry", "RemoteManifest", "Repository"]
+
+T = TypeVar("T")
+
+MAX_MANIFEST_BYTES = 4 << 20  # OCI distribution-spec, "Pushing Manifests": registries accept 4 MiB
+_MAX_TAGS_PAGE_BYTES = 8 << 20
+_MAX_TAG_PAGES = 1000
+_MANIFEST_ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
+_NEXT_LINK = re.compile(r'\s*<([^>]*)>\s*;\s*rel="?next"?')
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteManifest:
+    """A manifest or index as the registry sent it; the digest is ours, made of these bytes."""
+
+    descriptor: Descriptor
+    data: bytes
+
+
+class Registry:
+    """The client side of all registries; close it at the end."""
+
+    def __init__(
+        self,
+        options: RegistryOptions,
+        *,
+        user_agent: str,
+        clock: Clock | None = None,
+        retry: RetryPolicy | None = None,
+        stall_s: float = 15.0,
+    ) -> None:
+        self.options = options
+        clock = clock or SystemClock()
+        self._wire = Wire(
+            http=HttpClient(user_agent=user_agent, stall_s=stall_s),
+            tls=TlsContexts(options),
+            tokens=TokenCache(clock),
+            clock=clock,
+            retry=retry or RetryPolicy(),
+            challenges={},
+        )
+        self._scheme_of: dict[str, str] = {}  # of insecure registries: what they turned out to speak
+
+    def repository(
+        self, reference: Reference, credentials: Credentials | None = None, *, for_push: bool = False
+    ) -> Repository:
+        """The repository of `reference`; `credentials` are those given for its domain."""
+        return Repository(self, reference, credentials or Credentials(), for_push=for_push)
+
+    async def login(self, domain: str, credentials: Credentials) -> str:
+        """Check credentials; returns the identity token the registry wants stored instead, or "".
+
+        Raises:
+            Unauthorized: the registry refuses them.
+        """
+        repository = self.repository(Reference(domain, "login"), credentials, for_push=True)
+        return await repository.try_each(_login)
+
+    def close(self) -> None:
+        """Drop idle connections."""
+        self._wire.http.close()
+
+    async def sessions(self, domain: str, credentials: Credentials, *, for_push: bool) -> list[Session]:
+        """A session per server behind `domain`, in the order to try them."""
+        endpoints = await endpoints_of(domain, self.options, for_push=for_push)
+        known = self._scheme_of.get(domain)
+        if known and any(e.origin.scheme == known for e in endpoints):
+            endpoints = [e for e in endpoints if e.is_mirror or e.origin.scheme == known]
+        return [
+            Session(self._wire, endpoint, Credentials() if endpoint.is_mirror else credentials)
+            for endpoint in endpoints
+        ]
+
+    def note_scheme(self, domain: str, scheme: str) -> None:
+        """Remember what an insecure registry speaks."""
+        self._scheme_of[domain] = scheme
+
+
+class Repository:
+    """One repository: `reference` gives its name; operations say which tag or digest."""
+
+    def __init__(
+        self, registry: Registry, reference: Reference, credentials: Credentials, *, for_push: bool
+    ) -> None:
+        self.reference = reference
+        self._registry = registry
+        self._credentials = credentials
+        self._for_push = for_push
+        self._known_sessions: list[Session] = []
+        self._scope = scope_text(reference.path, "pull,push" if for_push else "pull")
+
+    async def get_manifest(self, which: str | Digest) -> RemoteManifest:
+        """The manifest or index of a tag or digest, its bytes verified.
+
+        Raises:
+            NotOnRegistry and other RegistryErrors, in the Docker engine's words.
+            BadRegistry: the bytes are not what was asked for, or not what a header says.
+        """
+        return await self.try_each(lambda session: self._get_manifest(session, which))
+
+    async def head_manifest(self, which: str | Digest) -> Descriptor | None:
+        """What a tag points to now, or None when the registry does not say; costs no rate limit."""
+        answer = await self.try_each(lambda session: self._manifest_call(session, "HEAD", which))
+        if answer.status != 200:
+            return None
+        try:
+            digest = parse_digest(answer.header("docker-content-digest"))
+        except InvalidDigest:
+            return None
+        length = answer.header("content-length")
+        size_bytes = int(length) if length.isdecimal() else 0
+        return Descriptor(answer.header("content-type").partition(";")[0], digest, size_bytes)
+
+    async def put_manifest(self, which: str | Digest, data: bytes, media_type: str) -> None:
+        """Store a manifest or index under a tag or its digest.
+
+        Raises:
+            RegistryError: the registry refuses, for instance because a blob is missing.
+        """
+
+        async def put(session: Session) -> None:
+            url = session.endpoint.url(f"/v2/{self.reference.path}/manifests/{which}")
+            answer = await session.call(
+                "PUT", url, scope=self._scope, headers={"Content-Type": media_type}, body=BytesBody(data)
+            )
+            if answer.status not in {200, 201, 202}:
+                raise parse_problem(answer.status, answer.headers, answer.body).to_error()
+            _check_claim(session, answer, data)
+
+        await self.try_each(put)
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        """Remove a manifest; fine when it is gone."""
+        await self._delete(f"/v2/{self.reference.path}/manifests/{digest}")
+
+    async def delete_blob(self, digest: Digest) -> None:
+        """Remove a blob; fine when it is gone."""
+        await self._delete(f"/v2/{self.reference.path}/blobs/{digest}")
+
+    async def blob(
+        self, descriptor: Descriptor, offset: int = 0, note: RetryNote | None = None
+    ) -> AsyncGenerator[memoryview, None]:
+        """Stream a blob from `offset`; broken connections are replaced within the stream.
+
+        Close the iterator (`contextlib.aclosing`). Each piece is valid until the next one.
+        Size is checked, the digest is not.
+        """
+        position = offset
+        path = f"/v2/{self.reference.path}/blobs/{descriptor.digest}"
+        sessions = await self._sessions()
+        for session in sessions:
+            try:
+                pieces = iter_blob(session, path, descriptor, offset=position, scope=self._scope, note=note)
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        position += len(piece)
+                        yield piece
+            except OrlopError as error:
+                if session is sessions[-1] or not _is_worth_another(session, error):
+                    raise _explained(session, error) from error
+                log.warning(
+                    "blob not from this server", server=str(session.endpoint.origin), error=str(error)
+                )
+            else:
+                return
+
+    async def find_blob(self, digest: Digest) -> int | None:
+        """The size of a blob that the repository has, or None.
+
+        Raises:
+            RegistryError: the registry refuses to say.
+        """
+
+        async def head(session: Session) -> int | None:
+            url = session.endpoint.url(f"/v2/{self.reference.path}/blobs/{digest}")
+            answer = await session.call("HEAD", url, scope=self._scope)
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise parse_problem(answer.status, answer.headers, answer.body).to_error()
+            length = answer.header("content-length")
+            return int(length) if length.isdecimal() else 0
+
+        return await self.try_each(head)
+
+    async def upload(
+        self,
+        descriptor: Descriptor,
+        source: BlobSource,
+        *,
+        mount_from: str | None = None,
+        sent: Sent = lambda _: None,
+    ) -> bool:
+        """Upload a blob; True when it was mounted from `mount_from` instead. See `upload_blob`."""
+        return await self.try_each(
+            lambda session: upload_blob(
+                session, self.reference.path, descriptor, source, mount_from=mount_from, sent=sent
+            )
+        )
+
+    async def tags(self) -> list[str]:
+        """All tags, in the registry's order.
+
+        Raises:
+            BadRegistry: pages without end, or pages on another server.
+        """
+        return await self.try_each(self._tags)
+
+    async def try_each(self, operation: Callable[[Session], Awaitable[T]]) -> T:
+        """Run `operation` on the first server that can answer, and stay with it."""
+        sessions = await self._sessions()
+        for session in sessions:
+            try:
+                result = await operation(session)
+            except OrlopError as error:
+                if session is sessions[-1] or not _is_worth_another(session, error):
+                    raise _explained(session, error) from error
+                log.info("next server", server=str(session.endpoint.origin), error=str(error))
+            else:
+                self._settle_on(session)
+                return result
+        raise AssertionError("a registry has at least one endpoint")
+
+    async def _sessions(self) -> Sequence[Session]:
+        if not self._known_sessions:
+            self._known_sessions = await self._registry.sessions(
+                self.reference.domain, self._credentials, for_push=self._for_push
+            )
+        return self._known_sessions
+
+    def _settle_on(self, session: Session) -> None:
+        if self._known_sessions[0] is session:
+            return
+        if session.endpoint.is_insecure and not session.endpoint.is_mirror:
+            self._registry.note_scheme(self.reference.domain, session.endpoint.origin.scheme)
+        position = self._known_sessions.index(session)
+        self._known_sessions = self._known_sessions[position:]
+
+    async def _manifest_call(self, session: Session, method: str, which: str | Digest) -> Answer:
+        url = session.endpoint.url(f"/v2/{self.reference.path}/manifests/{which}")
+        return await session.call(
+            method, url, scope=self._scope, headers={"Accept": _MANIFEST_ACCEPT}, limit=MAX_MANIFEST_BYTES
+        )
+
+    async def _get_manifest(self, session: Session, which: str | Digest) -> RemoteManifest:
+        answer = await self._manifest_call(session, "GET", which)
+        if answer.status != 200:
+            reference = self.reference if ":" in which else self.reference.with_tag(which)
+            raise pull_error(parse_problem(answer.status, answer.headers, answer.body), reference)
+        digest = _check_claim(session, answer, answer.body)
+        if ":" in which and digest != which:
+            digest = _digest_like(Digest(which), answer.body)
+            if digest != which:
+                raise BadRegistry(f"{session.endpoint.origin} answers {digest} to a request for {which}")
+        media_type = answer.header("content-type").partition(";")[0].strip().lower()
+        return RemoteManifest(Descriptor(media_type, digest, len(answer.body)), answer.body)
+
+    async def _tags(self, session: Session) -> list[str]:
+        found: list[str] = []
+        url = session.endpoint.url(f"/v2/{self.reference.path}/tags/list?n=1000")
+        for _ in range(_MAX_TAG_PAGES):
+            answer = await session.call("GET", url, scope=self._scope, limit=_MAX_TAGS_PAGE_BYTES)
+            if answer.status != 200:
+                raise pull_error(parse_problem(answer.status, answer.headers, answer.body), self.reference)
+            page = _parse_tags(self.reference, answer.body)
+            found += page
+            link = _NEXT_LINK.match(answer.header("link"))
+            if link is None or not page:
+                return list(dict.fromkeys(found))
+            following = answer.url.join(link[1])
+            if following.origin != session.endpoint.origin or following == url:
+                raise BadRegistry(f"{session.endpoint.origin} continues its tags at {following.origin}")
+            url = following
+        raise BadRegistry(f"{session.endpoint.origin} lists tags without end")
+
+    async def _delete(self, path: str) -> None:
+        async def delete(session: Session) -> None:
+            scope = scope_text(self.reference.path, "delete")
+            answer = await session.call("DELETE", session.endpoint.url(path), scope=scope)
+            if answer.status not in {200, 202, 204, 404}:
+                raise parse_problem(answer.status, answer.headers, answer.body).to_error()
+
+        await self.try_each(delete)
+
+
+def _is_worth_another(session: Session, error: OrlopError) -> bool:
+    if session.endpoint.is_mirror:
+        return True
+    is_about_tls = isinstance(error, ConnectFailed | TlsFailed | ConnectionBroken)
+    return session.endpoint.is_insecure and session.endpoint.origin.scheme == "https" and is_about_tls
+
+
+def _explained(session: Session, error: OrlopError) -> OrlopError:
+    """Connection failures in the words of Go's HTTP client, which is what people search for."""
+    if not isinstance(error, ConnectFailed | TlsFailed):
+        return error
+    base = session.endpoint.url("/v2/")
+    if "WRONG_VERSION_NUMBER" in error.message or "wrong version number" in error.message.lower():
+        return RegistryUnavailable(
+            f'Get "{base}": http: server gave HTTP response to HTTPS client',
+            hint=f"if that is intended, list {session.endpoint.domain} under insecure-registries",
+        )
+    return RegistryUnavailable(f'Get "{base}": {error.message}', hint=error.hint)
+
+
+def _digest_like(pattern: Digest, data: bytes) -> Digest:
+    hasher = new_hasher(algorithm(pattern))
+    hasher.update(data)
+    return Digest(f"{algorithm(pattern)}:{hasher.hexdigest()}")
+
+
+def _check_claim(session: Session, answer: Answer, data: bytes) -> Digest:
+    """The sha256 digest of `data`; refuses a Docker-Content-Digest that says otherwise."""
+    digest = _digest_like(Digest("sha256:"), data)
+    text = answer.header("docker-content-digest")
+    if not text:
+        return digest
+    try:
+        claimed = parse_digest(text)
+    except InvalidDigest as error:
+        raise BadRegistry(f"{session.endpoint.origin} names the digest {text[:100]!r}") from error
+    if encoded(_digest_like(claimed, data)) != encoded(claimed):
+        raise BadRegistry(f"{session.endpoint.origin} says {claimed} but its bytes hash to {digest}")
+    return digest
+
+
+def _parse_tags(reference: Reference, body: bytes) -> list[str]:
+    import json
+
+    try:
+        document = json.loads(body)
+        tags = document["tags"] if isinstance(document, dict) else None
+    except (ValueError, KeyError, RecursionError) as error:
+        raise BadRegistry(f"the tag list of {reference.familiar_name} is malformed") from error
+    found: list[str] = []
+    for tag in tags if isinstance(tags, list) else ():
+        try:
+            found.append(reference.with_tag(str(tag)).tag or "")
+        except InvalidReference as error:
+            raise BadRegistry(f"{reference.familiar_name} has a tag that is no tag: {tag!r:.100}") from error
+    return found
+
+
+async def _login(session: Session) -> str:
+    answer = await session.call("GET", session.endpoint.url("/v2/"))
+    if answer.status != 200:
+        problem = parse_problem(answer.status, answer.headers, answer.body)
+        raise (
+            problem.to_error()
+            if answer.status != 401
+            else Unauthorized("unauthorized: incorrect username or password", status=401)
+        )
+    return await session.refresh_token()
