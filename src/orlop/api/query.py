@@ -5,12 +5,11 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 from orlop.base.errors import InvalidInput
+from orlop.engine.filters import Filters
 from orlop.wire import gojson
 from orlop.wire.godecode import InvalidJson
 
-__all__ = ["Filters", "Query", "parse_filters"]
-
-Filters = dict[str, tuple[str, ...]]
+__all__ = ["Query", "parse_filters"]
 
 MAX_FIELDS = 1000
 MAX_FILTER_BYTES = 1 << 20
@@ -86,14 +85,14 @@ def parse_filters(text: str) -> Filters:
         InvalidInput: not of either form.
     """
     if not text:
-        return {}
+        return Filters()
     try:
         document = gojson.parse(text.encode("utf-8", "replace"), limit=MAX_FILTER_BYTES)
     except InvalidJson as error:
         raise InvalidInput(f"invalid filter: {error.message}") from None
     if not isinstance(document, dict):
         raise InvalidInput("invalid filter: not a map")
-    return {key: _filter_values(key, value) for key, value in document.items()}
+    return Filters({key: _filter_values(key, value) for key, value in document.items()})
 
 
 def _filter_values(key: str, value: object) -> tuple[str, ...]:

@@ -1,0 +1,47 @@
+"""The event stream.
+
+Spec: Docker Engine API v1.51, SystemEvents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from orlop.api.request import Answer, Request, json_lines
+from orlop.api.routes import Route
+from orlop.base.clock import SystemClock
+from orlop.base.errors import InvalidInput
+from orlop.engine.events import Event, Subscription
+from orlop.engine.filters import parse_timestamp_ns
+
+if TYPE_CHECKING:
+    from orlop.engine.engine import Engine
+
+__all__ = ["ROUTES"]
+
+
+async def events(engine: Engine, request: Request) -> Answer:
+    """Kept events since `since`, then live ones until `until`, the client's end, or ours."""
+    query = request.query
+    now_ns = SystemClock().now_ns()
+    since_ns = parse_timestamp_ns(query.get("since"), now_ns) if query.get("since") else None
+    until_ns = parse_timestamp_ns(query.get("until"), now_ns) if query.get("until") else None
+    if since_ns is not None and until_ns is not None and since_ns > until_ns:
+        raise InvalidInput(
+            f"`since` time ({query.get('since')}) cannot be after `until` time ({query.get('until')})"
+        )
+    # only `until`: dockerd then sends nothing of the past, too
+    subscription = engine.events.subscribe(since_ns=since_ns, until_ns=until_ns, filters=query.filters())
+    return json_lines(_closing(subscription))
+
+
+async def _closing(subscription: Subscription) -> AsyncIterator[Event]:
+    try:
+        async for event in subscription:
+            yield event
+    finally:
+        subscription.close()
+
+
+ROUTES = (Route("SystemEvents", "GET", "/events", events),)

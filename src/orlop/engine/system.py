@@ -1,0 +1,267 @@
+"""The engine about itself: info, version, disk usage, login.
+
+Facts of the host are read once; counts and sizes come from the nouns through callables that the
+composition root passes in, so that this module knows none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
+from orlop.base.version import VERSION
+from orlop.engine.auth import AuthConfig
+from orlop.engine.events import EventBus
+from orlop.engine.hostfacts import HostFacts, is_forwarding
+from orlop.engine.system_views import (
+    AuthResult,
+    Commit,
+    Component,
+    DiskUsage,
+    IndexConfig,
+    PlatformName,
+    Plugins,
+    RegistryConfig,
+    RuntimeInfo,
+    SwarmInfo,
+    SystemInfo,
+    VersionInfo,
+)
+
+__all__ = ["ContainerCounts", "System", "SystemSettings", "SystemSources"]
+
+HUB = "https://index.docker.io/v1/"
+USAGE_TYPES = ("container", "image", "volume", "build-cache")
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerCounts:
+    """How many containers are in which state."""
+
+    running: int = 0
+    paused: int = 0
+    stopped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSettings:
+    """What the composition root decided; all of it is shown to clients."""
+
+    engine_id: str
+    data_root: str
+    api_version: str
+    min_api_version: str
+    storage_driver: str = "erofs"
+    driver_status: tuple[tuple[str, str], ...] = ()
+    logging_driver: str = "json-file"
+    labels: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    default_runtime: str = "orlop"
+    runtimes: tuple[tuple[str, str], ...] = (("orlop", ""),)  # name and path
+    is_debug: bool = False
+    is_experimental: bool = False
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+async def _none() -> Sequence[Any]:
+    return ()
+
+
+async def _zero() -> int:
+    return 0
+
+
+async def _refuse_login(_auth: AuthConfig) -> str:
+    raise NotImplementedError("login is not wired")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSources:
+    """Where counts, sizes and lists come from; every list is made of the noun's own summaries.
+
+    `login` checks credentials against their registry and returns an identity token or "".
+    """
+
+    container_counts: Callable[[], ContainerCounts]
+    image_count: Callable[[], Awaitable[int]]
+    layers_size: Callable[[], Awaitable[int]] = _zero
+    images: Callable[[], Awaitable[Sequence[Any]]] = _none
+    containers: Callable[[], Awaitable[Sequence[Any]]] = _none
+    volumes: Callable[[], Awaitable[Sequence[Any]]] = _none
+    build_cache: Callable[[], Awaitable[Sequence[Any]]] = _none
+    login: Callable[[AuthConfig], Awaitable[str]] = _refuse_login
+
+
+class System:
+    """One per engine."""
+
+    def __init__(
+        self,
+        *,
+        facts: HostFacts,
+        settings: SystemSettings,
+        sources: SystemSources,
+        events: EventBus,
+        clock: Clock | None = None,
+    ) -> None:
+        self._facts = facts
+        self._settings = settings
+        self._sources = sources
+        self._events = events
+        self._clock = clock or SystemClock()
+
+    async def info(self) -> SystemInfo:
+        """Everything that `docker info` prints about the server."""
+        facts, settings = self._facts, self._settings
+        counts = self._sources.container_counts()
+        has = facts.controllers.__contains__
+        return SystemInfo(
+            id=settings.engine_id,
+            containers=counts.running + counts.paused + counts.stopped,
+            containers_running=counts.running,
+            containers_paused=counts.paused,
+            containers_stopped=counts.stopped,
+            images=await self._sources.image_count(),
+            driver=settings.storage_driver,
+            driver_status=settings.driver_status,
+            plugins=Plugins(),
+            memory_limit=has("memory"),
+            swap_limit=has("memory") and facts.has_swap_accounting,
+            cpu_cfs_period=has("cpu"),
+            cpu_cfs_quota=has("cpu"),
+            cpu_shares=has("cpu"),
+            cpu_set=has("cpuset"),
+            pids_limit=has("pids"),
+            ipv4_forwarding=is_forwarding(),
+            debug=settings.is_debug,
+            n_fd=len(os.listdir("/proc/self/fd")) - 1 if settings.is_debug else 0,
+            oom_kill_disable=facts.cgroup_version == 1 and has("memory"),
+            n_goroutines=0,
+            system_time=format_rfc3339_nano(self._clock.now_ns()),
+            logging_driver=settings.logging_driver,
+            cgroup_driver="cgroupfs",
+            cgroup_version=str(facts.cgroup_version),
+            n_events_listener=self._events.listener_count(),
+            kernel_version=facts.kernel_version,
+            operating_system=facts.operating_system,
+            os_version=facts.os_version,
+            os_type="linux",
+            architecture=facts.machine,
+            index_server_address=HUB,
+            registry_config=self._registry_config(),
+            ncpu=facts.cpu_count,
+            mem_total=facts.memory_bytes,
+            generic_resources=None,
+            docker_root_dir=settings.data_root,
+            http_proxy=settings.http_proxy,
+            https_proxy=settings.https_proxy,
+            no_proxy=settings.no_proxy,
+            name=facts.hostname,
+            labels=settings.labels,
+            experimental_build=settings.is_experimental,
+            server_version=VERSION,
+            runtimes={name: RuntimeInfo(path) for name, path in settings.runtimes},
+            default_runtime=settings.default_runtime,
+            swarm=SwarmInfo(),
+            live_restore_enabled=True,  # containers always outlive the engine
+            isolation="",
+            init_binary="built-in",
+            containerd_commit=Commit("none"),
+            runc_commit=Commit("none"),
+            init_commit=Commit("built-in"),
+            security_options=self._security_options(),
+            cdi_spec_dirs=(),
+            warnings=self._warnings() or None,
+        )
+
+    def version(self) -> VersionInfo:
+        """The engine's version; `GoVersion` names the language that runs it."""
+        facts, settings = self._facts, self._settings
+        python = "python" + ".".join(map(str, sys.version_info[:3]))
+        details = {
+            "ApiVersion": settings.api_version,
+            "Arch": facts.architecture,
+            "BuildTime": "",
+            "Experimental": "true" if settings.is_experimental else "false",
+            "GitCommit": "",
+            "GoVersion": python,
+            "KernelVersion": facts.kernel_version,
+            "MinAPIVersion": settings.min_api_version,
+            "Os": "linux",
+        }
+        return VersionInfo(
+            platform=PlatformName("Orlop"),
+            components=(Component("Engine", VERSION, details),),
+            version=VERSION,
+            api_version=settings.api_version,
+            min_api_version=settings.min_api_version,
+            git_commit="",
+            go_version=python,
+            os="linux",
+            arch=facts.architecture,
+            kernel_version=facts.kernel_version,
+            experimental=settings.is_experimental,
+            build_time="",
+        )
+
+    async def df(self, types: Sequence[str] = ()) -> DiskUsage:
+        """Disk usage by noun; empty `types` means all of USAGE_TYPES."""
+        wanted = frozenset(types or USAGE_TYPES)
+        sources = self._sources
+        return DiskUsage(
+            layers_size=await sources.layers_size() if "image" in wanted else 0,
+            images=tuple(await sources.images()) if "image" in wanted else None,
+            containers=tuple(await sources.containers()) if "container" in wanted else None,
+            volumes=tuple(await sources.volumes()) if "volume" in wanted else None,
+            build_cache=tuple(await sources.build_cache()) if "build-cache" in wanted else None,
+        )
+
+    async def login(self, auth: AuthConfig) -> AuthResult:
+        """Check credentials against their registry; nothing is stored here."""
+        token = await self._sources.login(auth)
+        return AuthResult("Login Succeeded", token)
+
+    def _registry_config(self) -> RegistryConfig:
+        settings = self._settings
+        cidrs = tuple(name for name in settings.insecure_registries if "/" in name)
+        indexes = {"docker.io": IndexConfig("docker.io", settings.mirrors, secure=True, official=True)}
+        for name in settings.insecure_registries:
+            if "/" not in name:
+                indexes[name] = IndexConfig(name, (), secure=False, official=False)
+        # dockerd reaches loopback registries without TLS, and so do we
+        return RegistryConfig(
+            insecure_registry_cidrs=("127.0.0.0/8", "::1/128", *cidrs),
+            index_configs=indexes,
+            mirrors=settings.mirrors,
+        )
+
+    def _security_options(self) -> tuple[str, ...]:
+        options = []
+        if "apparmor" in self._facts.security_modules:
+            options.append("name=apparmor")
+        if self._facts.has_seccomp:
+            options.append("name=seccomp,profile=builtin")
+        if self._facts.cgroup_version == 2:
+            options.append("name=cgroupns")
+        return tuple(options)
+
+    def _warnings(self) -> tuple[str, ...]:
+        facts = self._facts
+        missing = [
+            ("memory", "WARNING: No memory limit support"),
+            ("cpu", "WARNING: No cpu cfs quota support"),
+            ("cpuset", "WARNING: No cpuset support"),
+            ("pids", "WARNING: No pids limit support"),
+        ]
+        found = [text for controller, text in missing if controller not in facts.controllers]
+        if "memory" in facts.controllers and not facts.has_swap_accounting:
+            found.append("WARNING: No swap limit support")
+        return (*found, *self._settings.warnings)
