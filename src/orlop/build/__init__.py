@@ -1,0 +1,1 @@
+"""Builds: Dockerfile frontend, LLB-shaped graph, solver, cache, exporters."""
