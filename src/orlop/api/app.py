@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from orlop.aio.http_messages import AnyResponse, Hijack, Response, ServerRequest
 from orlop.api.docker.shims import shims_for
+from orlop.api.docker.unsupported import unsupported_routes
 from orlop.api.errors import error_response, message_response
 from orlop.api.guard import check_origin
 from orlop.api.query import Query
@@ -43,7 +44,7 @@ def build_routes() -> tuple[Route, ...]:
         except ModuleNotFoundError:
             continue
         routes.extend(module.ROUTES)
-    return tuple(routes)
+    return (*routes, *unsupported_routes())
 
 
 class App:

@@ -93,7 +93,7 @@ def _compile(template: str) -> re.Pattern[str]:
     at = 0
     for hole in _PLACEHOLDER.finditer(template):
         parts.append(re.escape(template[at : hole.start()]))
-        parts.append(f"(?P<{hole[1]}>{'.*' if hole[2] else '[^/]+'})")
+        parts.append(f"(?P<{hole[1]}>{'.+' if hole[2] else '[^/]+'})")
         at = hole.end()
     parts.append(re.escape(template[at:]))
     return re.compile("".join(parts), re.DOTALL)
