@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from orlop.base.errors import InvalidInput
-from orlop.wire.patterns import IgnoreRules
+from orlop.wire.ignorefile import IgnoreRules
 
 __all__ = ["pack_context", "pack_stdin_dockerfile"]
 

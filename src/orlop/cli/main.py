@@ -16,6 +16,7 @@ from orlop.cli.verbs import ALIASES, GROUPS, VERBS
 __all__ = ["find_verb", "main"]
 
 from orlop.base.version import VERSION
+
 _GLOBAL = Command(
     "[OPTIONS] COMMAND [ARG...]",
     "A complete container platform",

@@ -6,6 +6,7 @@ import json
 import platform
 
 from orlop.base.errors import OrlopError
+from orlop.base.version import VERSION
 from orlop.cli.context import Context
 from orlop.cli.flags import Command, Flag, Parsed
 from orlop.client.client import API_VERSION
@@ -20,8 +21,6 @@ COMMAND = Command(
 
 def run(context: Context, parsed: Parsed) -> int:
     """Print both sides; a silent engine is exit code 1 after our own half."""
-    from orlop.cli.main import VERSION
-
     client = {
         "Version": VERSION,
         "ApiVersion": API_VERSION,
