@@ -96,6 +96,10 @@ class LayerFacts(Protocol):
     """What images ask about a layer."""
 
     @property
+    def diff_id(self) -> Digest:
+        """The digest of its tar."""
+
+    @property
     def content_bytes(self) -> int:
         """Bytes of its files."""
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from orlop.aio import offload
 from orlop.base import failpoints
 from orlop.base.clock import Clock, SystemClock
+from orlop.base.errors import NotFound
 from orlop.base.ids import LeaseId
 from orlop.images import rows
 from orlop.images.model import (
@@ -32,9 +33,9 @@ from orlop.oci.reference import Reference, parse_reference
 from orlop.oci.strictjson import HARD_LIMIT_BYTES
 from orlop.store.blobs import BlobStore
 from orlop.store.db import Database, Tx
-from orlop.store.leases import tx_hold
+from orlop.store.leases import tx_hold, tx_unhold
 
-__all__ = ["KIND_IMAGE", "ImageStore"]
+__all__ = ["KIND_IMAGE", "Image", "ImageStore"]
 
 KIND_IMAGE = "image"
 _KIND_BLOB = "blob"
@@ -122,6 +123,7 @@ class ImageStore:
             NotFound: a layer is not stored.
         """
         parsed = parse_image_config(config)
+        await self._hold_layers(parsed.diff_ids, lease)
         sizes = [(await self._layers.info(diff_id)).content_bytes for diff_id in parsed.diff_ids]
         documents = [index] if index else []
         if manifest is not None:
@@ -145,13 +147,31 @@ class ImageStore:
             for number, document in enumerate(documents):
                 rows.put_document(tx, image_id, document, now_ns + number)
             for name in names:
-                rows.put_name(tx, image_id, name, now_ns)
+                rows.put_name(tx, image_id, name.with_default_tag(), now_ns)
             rows.insert_sources(tx, sources, now_ns)
 
         failpoints.hit("images.put.before-row")
         await self._db.write(work)
         failpoints.hit("images.put.after-row")
         return await self.get(image_id)
+
+    async def put_derived(
+        self,
+        config: bytes,
+        diff_ids: Sequence[str],
+        names: Sequence[Reference],
+        lease: LeaseId,
+        parent: str = "",
+    ) -> Image:
+        """Store an image made here, of layers that `lease` or another image holds.
+
+        Raises:
+            ImageBroken: the config names other layers than `diff_ids`.
+            NotFound: a layer is not stored.
+        """
+        if tuple(diff_ids) != parse_image_config(config).diff_ids:
+            raise ImageBroken("the config of a new image names other layers than it was made of")
+        return await self.put(config, lease=lease, names=names, parent=parent)
 
     async def tag(self, image_id: Digest, name: Reference) -> Digest | None:
         """Point a name at an image; returns the image that had the name, if it was another.
@@ -199,6 +219,16 @@ class ImageStore:
 
         await self._db.write(work)
 
+    async def hold_layer(self, diff_id: Digest, lease: LeaseId) -> bool:
+        """Hold a layer if it is stored; False if it is not. Held first, so that it cannot go in between."""
+        await self._hold_layers([diff_id], lease)
+        try:
+            await self._layers.info(diff_id)
+        except NotFound:
+            await self._db.write(lambda tx: tx_unhold(tx, lease, _KIND_LAYER, diff_id))
+            return False
+        return True
+
     async def sources(self, diff_id: Digest) -> Sequence[LayerSource]:
         """Known compressed forms of a layer, latest first."""
         return await self._db.read(lambda tx: rows.select_sources(tx, diff_id))
@@ -243,6 +273,13 @@ class ImageStore:
     async def sweep(self, keys: Sequence[str] | None = None) -> int:  # noqa: ARG002
         """An image has no bytes of its own."""
         return 0
+
+    async def _hold_layers(self, diff_ids: Sequence[Digest], lease: LeaseId) -> None:
+        def work(tx: Tx) -> None:
+            for diff_id in diff_ids:
+                tx_hold(tx, lease, _KIND_LAYER, diff_id)
+
+        await self._db.write(work)
 
     async def _images(self, found: Sequence[rows.ImageRow]) -> Sequence[Image]:
         missing = [row.id for row in found if row.id not in self._configs]

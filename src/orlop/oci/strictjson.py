@@ -16,7 +16,14 @@ from typing import Any
 
 from orlop.base.errors import InvalidInput
 
-__all__ = ["DOCUMENT_LIMIT_BYTES", "HARD_LIMIT_BYTES", "Fields", "MalformedDocument", "decode"]
+__all__ = [
+    "DOCUMENT_LIMIT_BYTES",
+    "HARD_LIMIT_BYTES",
+    "Fields",
+    "MalformedDocument",
+    "decode",
+    "decode_value",
+]
 
 DOCUMENT_LIMIT_BYTES = 4 << 20
 HARD_LIMIT_BYTES = 16 << 20
@@ -35,7 +42,19 @@ class MalformedDocument(InvalidInput):
 
 
 def decode(data: bytes, what: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES) -> dict[str, Any]:
-    """Decode one JSON object.
+    """Decode one JSON object; see `decode_value`.
+
+    Raises:
+        MalformedDocument: see the module.
+    """
+    value = decode_value(data, what, limit_bytes)
+    if not isinstance(value, dict):
+        raise MalformedDocument(f"{what} is not a JSON object")
+    return value
+
+
+def decode_value(data: bytes, what: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES) -> Any:
+    """Decode one JSON document.
 
     Args:
         data: the exact bytes received.
@@ -63,8 +82,6 @@ def decode(data: bytes, what: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES) -> d
         raise MalformedDocument(f"{what} is nested too deeply") from error
     except ValueError as error:
         raise MalformedDocument(f"{what} is not valid JSON: {str(error)[:200]}") from error
-    if not isinstance(value, dict):
-        raise MalformedDocument(f"{what} is not a JSON object")
     _check(value, what)
     return value
 
@@ -198,7 +215,7 @@ def _integer(text: str) -> int:
     return value
 
 
-def _check(document: dict[str, Any], what: str) -> None:
+def _check(document: Any, what: str) -> None:
     """Depth, surrogates and case-variant keys, without recursion."""
     pending: list[tuple[Any, int, bool]] = [(document, 1, False)]
     while pending:

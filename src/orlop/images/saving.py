@@ -1,0 +1,205 @@
+"""`docker save`: an archive that is a docker-archive and an OCI layout at once.
+
+    blobs/sha256/<hex>   configs, manifests, layers (plain tars named by diff id)
+    index.json           OCI: one manifest per image and name
+    manifest.json        Docker: config, tags, layers
+    oci-layout, repositories
+
+The same images give the same bytes: entries are sorted, times are zero. Layers are streamed
+from the store, nothing is written to disk.
+
+Specs: OCI image-spec, image layout; Docker image spec v1.2, "Combined Image JSON".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orlop.aio import offload
+from orlop.images.model import Image, ImageNotFound, Layers
+from orlop.images.store import ImageStore
+from orlop.oci.digest import Digest, digest_of, encoded
+from orlop.oci.mediatype import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from orlop.oci.reference import InvalidReference, Reference, parse_reference
+from orlop.wire.tarheader import EntryKind, TarEntry
+from orlop.wire.tarwrite import END, encode_header, padding
+
+__all__ = ["Selected", "save", "select_images"]
+
+_CHUNK_BYTES = 1 << 20
+_BLOBS = b"blobs/sha256/"
+
+
+@dataclass(slots=True)
+class Selected:
+    """An image to save with the tags that go along."""
+
+    image: Image
+    tags: list[Reference] = field(default_factory=list)
+
+
+async def select_images(images: ImageStore, names: Sequence[str]) -> list[Selected]:
+    """What `save NAME...` means: a tag saves that tag, a bare repository all its tags, an id no tag.
+
+    Raises:
+        ImageNotFound, AmbiguousImage, InvalidReference: as `ImageStore.resolve`.
+    """
+    chosen: dict[Digest, Selected] = {}
+    everything: Sequence[Image] | None = None
+    for name in names:
+        bare = _bare_repository(name)
+        if bare is not None:
+            everything = everything if everything is not None else await images.list()
+            matches = [(image, tag) for image in everything for tag in image.tags if tag.name == bare.name]
+            for image, tag in matches:
+                _add(chosen, image, tag)
+            if matches:
+                continue
+        image, reference = await images.resolve_name(name)
+        _add(chosen, image, reference if reference and reference.digest is None else None)
+    if not chosen:
+        raise ImageNotFound("no images to save")
+    return list(chosen.values())
+
+
+async def save(selected: Sequence[Selected], layers: Layers) -> AsyncIterator[bytes]:
+    """The archive in chunks; the images must be held by the caller (`ImageStore.hold`)."""
+    sizes = {digest: _tar_size(layers, digest) for item in selected for digest in item.image.diff_ids}
+    documents, files = _documents(selected, sizes)
+    yield _directory(b"blobs/") + _directory(_BLOBS)
+    for digest in sorted({*documents, *sizes}):
+        path = _BLOBS + encoded(digest).encode()
+        if digest in documents:
+            yield _file(path, documents[digest])
+            continue
+        yield encode_header(TarEntry(path, EntryKind.FILE, size=sizes[digest]))
+        async for chunk in _layer_chunks(layers, digest):
+            yield chunk
+        yield padding(sizes[digest])
+    for name in sorted(files):
+        yield _file(name.encode(), files[name])
+    yield END
+
+
+def _add(chosen: dict[Digest, Selected], image: Image, tag: Reference | None) -> None:
+    entry = chosen.setdefault(image.id, Selected(image))
+    if tag is not None and tag not in entry.tags:
+        entry.tags.append(tag)
+
+
+def _bare_repository(name: str) -> Reference | None:
+    try:
+        reference = parse_reference(name)
+    except InvalidReference:
+        return None  # an id, or an error that `resolve` words
+    return reference if reference.tag is None and reference.digest is None else None
+
+
+def _documents(
+    selected: Sequence[Selected], sizes: Mapping[Digest, int]
+) -> tuple[dict[Digest, bytes], dict[str, bytes]]:
+    """The JSON blobs by digest and the files at the top by name."""
+    blobs: dict[Digest, bytes] = {}
+    manifests: list[dict[str, object]] = []
+    entries: list[dict[str, object]] = []
+    repositories: dict[str, dict[str, str]] = {}
+    for item in selected:
+        config = item.image.config
+        manifest = _manifest(item.image, sizes)
+        blobs[config.digest] = config.raw
+        blobs[digest_of(manifest)] = manifest
+        tags = sorted(item.tags, key=str)
+        manifests += _index_entries(item.image, manifest, tags)
+        entries.append(_docker_entry(item.image, tags, sizes))
+        for tag in tags:
+            repositories.setdefault(tag.familiar_name, {})[tag.tag or ""] = encoded(
+                config.diff_ids[-1] if config.diff_ids else config.digest
+            )
+    files = {
+        "index.json": _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}),
+        "manifest.json": _json(entries),
+        "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
+    }
+    if repositories:
+        files["repositories"] = _json(repositories)
+    return blobs, files
+
+
+def _manifest(image: Image, sizes: Mapping[Digest, int]) -> bytes:
+    return _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": OCI_CONFIG, "digest": image.id, "size": len(image.config.raw)},
+            "layers": [
+                {"mediaType": OCI_LAYER, "digest": digest, "size": sizes[digest]} for digest in image.diff_ids
+            ],
+        }
+    )
+
+
+def _index_entries(image: Image, manifest: bytes, tags: Sequence[Reference]) -> list[dict[str, object]]:
+    platform = image.config.platform
+    described: dict[str, object] = {
+        "mediaType": OCI_MANIFEST,
+        "digest": digest_of(manifest),
+        "size": len(manifest),
+        "platform": {"architecture": platform.architecture, "os": platform.os}
+        | ({"variant": platform.variant} if platform.variant else {}),
+    }
+    named: list[dict[str, object]] = [
+        described
+        | {
+            "annotations": {
+                "io.containerd.image.name": str(tag),
+                "org.opencontainers.image.ref.name": tag.tag,
+            }
+        }
+        for tag in tags
+    ]
+    return named or [described]
+
+
+def _docker_entry(image: Image, tags: Sequence[Reference], sizes: Mapping[Digest, int]) -> dict[str, object]:
+    sources = {
+        digest: {"mediaType": OCI_LAYER, "size": sizes[digest], "digest": digest} for digest in image.diff_ids
+    }
+    return {
+        "Config": f"blobs/sha256/{encoded(image.id)}",
+        "RepoTags": [tag.familiar for tag in tags] or None,
+        "Layers": [f"blobs/sha256/{encoded(digest)}" for digest in image.diff_ids],
+        "LayerSources": sources,
+    }
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _file(path: bytes, data: bytes) -> bytes:
+    return encode_header(TarEntry(path, EntryKind.FILE, size=len(data))) + data + padding(len(data))
+
+
+def _directory(path: bytes) -> bytes:
+    return encode_header(TarEntry(path, EntryKind.DIRECTORY, mode=0o755))
+
+
+def _tar_size(layers: Layers, digest: Digest) -> int:
+    fd, _, size = layers.open(digest)
+    os.close(fd)
+    return size
+
+
+async def _layer_chunks(layers: Layers, digest: Digest) -> AsyncIterator[bytes]:
+    fd, start, size = layers.open(digest)
+    try:
+        for offset in range(0, size, _CHUNK_BYTES):
+            chunk = await offload.thread(os.pread, fd, min(_CHUNK_BYTES, size - offset), start + offset)
+            if not chunk:
+                raise OSError(f"layer {digest} is shorter than it was")
+            yield chunk
+    finally:
+        os.close(fd)
