@@ -24,6 +24,7 @@ from orlop.wire import gojson
 
 __all__ = [
     "Answer",
+    "ErrorLine",
     "JsonResponse",
     "Request",
     "bytes_stream",
@@ -89,6 +90,27 @@ class JsonResponse:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorDetail:
+    """The error of a progress stream; the docker client asks for a login when the code is 401."""
+
+    code: int = gojson.field("code", omit_empty=True)
+    message: str = gojson.field("message")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorLine:
+    """The last line of a progress stream that failed."""
+
+    error_detail: ErrorDetail = gojson.field("errorDetail")
+    error: str = gojson.field("error")
+
+    @classmethod
+    def of(cls, message: str, code: int = 0) -> ErrorLine:
+        """Both forms of one message."""
+        return cls(ErrorDetail(code, message), message)
+
+
 Answer = Response | JsonResponse | StreamResponse | Hijack
 
 
@@ -143,11 +165,8 @@ async def progress_stream(values: AsyncIterator[Any]) -> Answer:
         except (GeneratorExit, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - the border: everything becomes a line for the client
-            text = error_message(error)
-            detail: dict[str, object] = {"message": text}
-            if status_of(error) == 401:
-                detail["code"] = 401
-            yield gojson.encode_line({"errorDetail": detail, "error": text})
+            code = 401 if status_of(error) == 401 else 0
+            yield gojson.encode_line(ErrorLine.of(error_message(error), code))
         finally:
             close = getattr(iterator, "aclose", None)
             if close is not None:
