@@ -39,6 +39,10 @@ class Scope:
         task.add_done_callback(self._remember)
         return task
 
+    def start(self, work: Coroutine[Any, Any, object], *, name: str = "") -> None:
+        """`spawn` for those who do not keep the task."""
+        _ = self.spawn(work, name=name)
+
     def _remember(self, task: asyncio.Task[Any]) -> None:
         if self._first is None and not task.cancelled():
             self._first = task.exception()
@@ -79,7 +83,7 @@ class Background:
         return len(self._tasks)
 
     def spawn(self, work: Coroutine[Any, Any, T], *, name: str = "") -> asyncio.Task[T]:
-        """Start `work`; keep the task only to cancel or await it.
+        """Start `work`; the task is for cancelling or awaiting it.
 
         Raises:
             RuntimeError: the owner has closed this.
@@ -92,6 +96,10 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
+
+    def start(self, work: Coroutine[Any, Any, object], *, name: str = "") -> None:
+        """`spawn` for those who do not keep the task."""
+        _ = self.spawn(work, name=name)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -108,11 +108,15 @@ class Ingest:
         await self._blocking(os.ftruncate, self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
 
-    async def commit(self, expected: Descriptor | Digest | None = None) -> BlobInfo:
-        """Make the ingested bytes a blob; afterwards the ingest no longer exists.
+    @property
+    def path(self) -> str:
+        """The file of the bytes taken so far; what is pending in memory is not in it yet."""
+        return self._path
 
-        Durable on return and held by the ingest's lease. Safe to repeat: bytes that are
-        already a blob give that blob. A bare digest checks no size.
+    async def verify(self, expected: Descriptor | Digest | None = None) -> Digest:
+        """Check size and digest of what was received without publishing it; returns the digest.
+
+        For receivers that need the bytes once: verify, then `discard`.
 
         Raises:
             DigestMismatch, SizeMismatch: not what was expected; the ingest is dropped.
@@ -132,6 +136,19 @@ class Ingest:
         if target is not None and target != digest:
             await self.restart()
             raise DigestMismatch(f"expected digest {target}, received {digest}")
+        return digest
+
+    async def commit(self, expected: Descriptor | Digest | None = None) -> BlobInfo:
+        """Make the ingested bytes a blob; afterwards the ingest no longer exists.
+
+        Durable on return and held by the ingest's lease. Safe to repeat: bytes that are
+        already a blob give that blob. A bare digest checks no size.
+
+        Raises:
+            DigestMismatch, SizeMismatch: not what was expected; the ingest is dropped.
+            StoreFull: no space left; the ingest is kept for a later resume.
+        """
+        digest = await self.verify(expected)
         info = await self._publish(self._fd, self._path, digest, self._written, self._lease)
         self._gone = True
         await offload.thread(shutil.rmtree, self._folder, ignore_errors=True)
