@@ -19,7 +19,7 @@ from typing import Self
 
 from orlop.aio.scope import Scope
 
-__all__ = ["HijackedConnection", "relay"]
+__all__ = ["HijackedConnection", "relay", "shutdown_write"]
 
 BUFFER_BYTES = 128 << 10
 
@@ -52,7 +52,7 @@ class HijackedConnection:
 
     def write_eof(self) -> None:
         """Tell the client that no more comes, and go on reading."""
-        _shutdown_write(self.socket)
+        shutdown_write(self.socket)
 
     def close(self) -> None:
         """Close the connection."""
@@ -156,10 +156,11 @@ async def _inward(
                 raise _Detached
     except ConnectionError:
         return  # the backend takes no more input; its output decides when we end
-    _shutdown_write(backend)
+    shutdown_write(backend)
 
 
-def _shutdown_write(sock: socket.socket) -> None:
+def shutdown_write(sock: socket.socket) -> None:
+    """Half-close; nothing happens when that was done or the peer is gone."""
     try:
         sock.shutdown(socket.SHUT_WR)
     except OSError:

@@ -19,15 +19,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orlop.aio.hijack import HijackedConnection
+from orlop.aio.http_answers import HTTP2_REFUSAL, answer_head, message, peer_of, refusal
 from orlop.aio.http_body import StreamBody, cut_short
 from orlop.aio.http_messages import AnyResponse, Hijack, Peer, Response, ServerRequest, StreamResponse
+from orlop.aio.tls_bridge import bridge_tls
 from orlop.base import log
-from orlop.wire import gojson, http1
+from orlop.wire import http1
 
 if TYPE_CHECKING:
     from orlop.aio.http_server import HttpServer
@@ -39,23 +40,6 @@ EOF_GRACE_S = 0.25
 LINGER_S = 2.0
 MAX_DRAIN = 256 << 10
 WRITE_HIGH_WATER = 256 << 10
-
-_REASONS = {
-    101: "UPGRADED", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
-    301: "Moved Permanently", 304: "Not Modified", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
-    404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 408: "Request Timeout",
-    409: "Conflict", 413: "Request Entity Too Large", 417: "Expectation Failed", 429: "Too Many Requests",
-    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
-    503: "Service Unavailable", 507: "Insufficient Storage",
-}  # fmt: skip
-
-# SETTINGS, then GOAWAY(HTTP_1_1_REQUIRED); RFC 9113 sections 6.5 and 6.8
-_GOAWAY_TEXT = b"HTTP/2 is not supported yet: use HTTP/1.1"
-HTTP2_REFUSAL = (
-    struct.pack(">I", 0)[1:] + b"\x04\x00\x00\x00\x00\x00"
-    + struct.pack(">I", 8 + len(_GOAWAY_TEXT))[1:] + b"\x07\x00\x00\x00\x00\x00"
-    + struct.pack(">II", 0, 0xD) + _GOAWAY_TEXT
-)  # fmt: skip
 
 
 class HttpConnection(asyncio.Protocol):
@@ -83,7 +67,7 @@ class HttpConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self._peer = _peer_of(transport)
+        self._peer = peer_of(transport)
         if not self._server.add(self):
             self._refuse(503, "too many connections")
             return
@@ -233,7 +217,7 @@ class HttpConnection(asyncio.Protocol):
             return await self._server.handler(request)
         except Exception as error:  # noqa: BLE001 - the border; the application should have answered
             log.error("request failed", method=request.method, error=repr(error))
-            return _message(500, "internal error")
+            return message(500, "internal error")
 
     def _finish(self, *, keeps_alive: bool) -> None:
         self._task = None
@@ -253,21 +237,8 @@ class HttpConnection(asyncio.Protocol):
         self, response: Response | StreamResponse, head: http1.RequestHead, *, keeps_alive: bool
     ) -> bool:
         """Write the answer; False when the connection must close after it."""
-        fields = list(response.headers)
         has_body = head.method != "HEAD" and response.status >= 200 and response.status not in (204, 304)
-        if isinstance(response, StreamResponse) and head.minor == 1:
-            fields.append(("Transfer-Encoding", "chunked"))
-        elif isinstance(response, StreamResponse):
-            keeps_alive = False
-        elif response.status not in (204, 304):
-            fields.append(("Content-Length", str(len(response.body))))
-        if not keeps_alive:
-            fields.append(("Connection", "close"))
-        elif head.minor == 0:
-            fields.append(("Connection", "keep-alive"))
-        first = http1.encode_head(
-            f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Status')}", fields
-        )
+        first, keeps_alive = answer_head(response, head, keeps_alive=keeps_alive)
         if isinstance(response, Response):
             self._transport.write(first + response.body if has_body else first)
             await self._drain()
@@ -309,11 +280,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer a request that cannot be served and close."""
-        answer = _message(status, message)
-        fields = (*answer.headers, ("Content-Length", str(len(answer.body))), ("Connection", "close"))
-        self._transport.write(
-            http1.encode_head(f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}", fields) + answer.body
-        )
+        self._transport.write(refusal(status, message))
         self._linger(is_needed=True)
 
     def _linger(self, *, is_needed: bool) -> None:
@@ -366,8 +333,10 @@ class HttpConnection(asyncio.Protocol):
 
     async def _take_socket(self) -> socket.socket:
         """A duplicate of the connection's socket; asyncio's transport is dropped without a shutdown."""
-        if self._transport.get_extra_info("sslcontext") is not None:
-            raise ConnectionAbortedError("hijacking a TLS connection is not supported yet")
+        if self._peer.is_tls:
+            self._hijacked = True
+            self._server.discard(self)
+            return bridge_tls(self._transport, self._server.background)
         self._transport.pause_reading()
         self._transport.set_write_buffer_limits(high=0)
         while self._transport.get_write_buffer_size() and not self._is_lost:
@@ -417,18 +386,3 @@ def _nothing() -> None:
 
 def _is_drainable(body: StreamBody) -> bool:
     return body.is_complete or (body.length is not None and body.length <= MAX_DRAIN)
-
-
-def _message(status: int, text: str) -> Response:
-    return Response(status, gojson.encode({"message": text}), (("Content-Type", "application/json"),))
-
-
-def _peer_of(transport: asyncio.Transport) -> Peer:
-    sock = transport.get_extra_info("socket")
-    is_tls = transport.get_extra_info("sslcontext") is not None
-    if sock is None or sock.family != socket.AF_UNIX:
-        name = transport.get_extra_info("peername") or ("", 0)
-        return Peer("tcp", f"{name[0]}:{name[1]}", is_tls=is_tls)
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    pid, uid, gid = struct.unpack("iII", credentials)
-    return Peer("unix", "", pid, uid, gid)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
+import ssl
+import subprocess
 
 import pytest
 
@@ -442,6 +445,47 @@ def test_relay_detaches_when_the_filter_says_so(tmp_path):
     assert answer.endswith(b"\r\n\r\n")
     ours.close()
     theirs.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_a_tls_connection_is_hijacked_through_a_bridge(tmp_path):
+    server_side, client_side = contexts(tmp_path)
+
+    async def session(connection):
+        await connection.write(b"x" * 500_000 + await connection.read())
+
+    async def main():
+        server = HttpServer(hijacker(session))
+        listener = listen_tcp("127.0.0.1", 0)
+        port = listener.getsockname()[1]
+        await server.start(listener, server_side)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_side)
+        writer.write(UPGRADE)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.write(b"end")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await server.close(1)
+        return answer
+
+    answer = asyncio.run(main())
+
+    assert len(answer) == 500_003
+    assert answer.endswith(b"xend")
+
+
+def contexts(tmp_path):
+    """A server's and a client's TLS context; the client does not verify."""
+    pem = tmp_path / "pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=x", "-keyout", f"{pem}.key", "-out", str(pem)]
+    subprocess.run(command, check=True, capture_output=True)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem, f"{pem}.key")
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    return server, client
 
 
 def test_no_descriptor_is_left_behind(tmp_path):
