@@ -1,4 +1,4 @@
-"""The engine's side of the runtime: start supervisors, talk to them, find them again.
+"""The engine's side of the runtime: start supervisors, talk to them, find them again (asyncio).
 
 Connections speak the protocol of `docs/internals/supervisor.md`. Nothing here is needed
 for a container to go on: the engine may be killed at any moment and adopts later.
@@ -6,13 +6,36 @@ for a container to go on: the engine may be killed at any moment and adopts late
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from collections.abc import Sequence
+from typing import Any
 
+from orlop.base import log
+from orlop.base.clock import SystemClock
+from orlop.kernel.cgroup import Cgroup, detect
+from orlop.procs.channel import Channel, Message, channel_pair
+from orlop.procs.connection import Connection, ConnectionLost
 from orlop.procs.zygote import Zygote
-from orlop.runtime.contract import Attachment, Task
-from orlop.runtime.spec import ContainerSpec, ExitRecord
+from orlop.runtime import rundir
+from orlop.runtime.contract import (
+    Attachment,
+    Process,
+    StartFailed,
+    Stats,
+    SupervisorLost,
+    TaskGone,
+    open_attachment,
+)
+from orlop.runtime.spec import AttachSpec, ContainerSpec, ExecSpec, ExitRecord, ResourceSpec, to_json
+from orlop.runtime.speccodec import exit_record_from_json
 
-__all__ = ["SupervisedRuntime"]
+__all__ = ["SupervisedExec", "SupervisedRuntime", "SupervisedTask"]
+
+EXIT_KILLED = 137
+_ADOPT_TRIES = 50
+_ADOPT_STEP_S = 0.02
 
 
 class SupervisedRuntime:
@@ -20,14 +43,241 @@ class SupervisedRuntime:
 
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote
+        self._tasks: set[SupervisedTask] = set()
 
-    async def start(self, spec: ContainerSpec, attachments: Sequence[Attachment] = ()) -> Task:
-        """See `contract.Runtime.start`."""
-        raise NotImplementedError
+    async def start(self, spec: ContainerSpec, attachments: Sequence[Attachment] = ()) -> SupervisedTask:
+        """See `contract.Runtime.start`. If cancelled, the container is killed."""
+        ours, theirs = channel_pair()
+        sockets = [item.socket for item in attachments]
+        payload = {"spec": to_json(spec), "attachments": [to_json(item.spec) for item in attachments]}
+        try:
+            fds = [theirs.fileno(), *(sock.fileno() for sock in sockets)]
+            child = await self._zygote.spawn("supervisor", payload, fds)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            for sock in sockets:
+                sock.close()
+        child.close()
+        return await self._first_words(Connection(ours, name=f"supervisor of {spec.id[:12]}"), spec.run_dir)
 
-    async def adopt(self, run_dir: str) -> Task | ExitRecord | None:
+    async def _first_words(self, connection: Connection, run_dir: str) -> SupervisedTask:
+        try:
+            state = (await connection.request("wait-started")).body
+        except ConnectionLost as error:
+            record = await asyncio.to_thread(_bury_lost, run_dir)
+            if record is not None and record.error:
+                raise StartFailed(record.error, exit_code=record.exit_code, step="start") from error
+            raise SupervisorLost("the supervisor ended while it started the container") from error
+        except asyncio.CancelledError:
+            connection.post("kill")
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        return self._task(connection, run_dir, state)
+
+    async def adopt(self, run_dir: str) -> SupervisedTask | ExitRecord | None:
         """See `contract.Runtime.adopt`."""
-        raise NotImplementedError
+        for _ in range(_ADOPT_TRIES):
+            if (ended := rundir.read_exit(run_dir)) is not None:
+                return ended
+            sock = rundir.connect(run_dir)
+            if sock is not None:
+                try:
+                    return await self._first_words(Connection(Channel(sock), name="supervisor"), run_dir)
+                except (StartFailed, SupervisorLost):
+                    continue  # it has just ended: its exit record is there or about to be
+            record = rundir.read_record(run_dir)
+            if record is None:
+                return None
+            if not rundir.is_alive(record.supervisor_pid, record.supervisor_ticks):
+                return await asyncio.to_thread(_bury_lost, run_dir)
+            await asyncio.sleep(_ADOPT_STEP_S)
+        raise SupervisorLost(f"the supervisor at {run_dir} does not answer")
 
     async def aclose(self) -> None:
         """Drop all connections; containers go on."""
+        for task in list(self._tasks):
+            task.close()
+
+    def _task(self, connection: Connection, run_dir: str, state: dict[str, Any]) -> SupervisedTask:
+        task = SupervisedTask(connection, run_dir, state, self._tasks.discard)
+        self._tasks.add(task)
+        return task
+
+
+class SupervisedTask:
+    """A connection to one supervisor; see `contract.Task`."""
+
+    def __init__(self, connection: Connection, run_dir: str, state: dict[str, Any], on_close: Any) -> None:
+        self.id = str(state["id"])
+        self.pid = int(state["pid"])
+        self.started_at_ns = int(state["started_at_ns"])
+        self._connection = connection
+        self._run_dir = run_dir
+        self._on_close = on_close
+
+    def close(self) -> None:
+        """Let go of the supervisor; the container goes on. May be repeated."""
+        self._connection.close()
+        self._on_close(self)
+
+    async def wait(self) -> ExitRecord:
+        """See `contract.Task.wait`. A lost supervisor yields 137 and its name in `error`."""
+        try:
+            return exit_record_from_json((await self._connection.request("wait-exit")).body)
+        except ConnectionLost:
+            record = await asyncio.to_thread(_bury_lost, self._run_dir)
+            if record is None:
+                raise SupervisorLost(f"the run dir of container {self.id} is gone") from None
+            return record
+        finally:
+            if not self._connection.is_open:
+                self._on_close(self)
+
+    async def signal(self, number: int, *, all_processes: bool = False) -> None:
+        """See `contract.Task.signal`."""
+        await self._ask("signal", {"number": number, "all_processes": all_processes})
+
+    async def attach(self, spec: AttachSpec) -> socket.socket:
+        """See `contract.Task.attach`."""
+        ours, theirs = open_attachment(spec)
+        try:
+            await self._ask("attach", {"spec": to_json(spec)}, [theirs.socket.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.socket.close()
+        return ours
+
+    async def resize(self, rows: int, columns: int, exec_id: str | None = None) -> None:
+        """See `contract.Task.resize`."""
+        await self._ask("resize", {"rows": rows, "columns": columns, "exec_id": exec_id})
+
+    async def exec(self, spec: ExecSpec, attach: AttachSpec | None = None) -> SupervisedExec:
+        """See `contract.Task.exec`."""
+        body: dict[str, Any] = {"spec": to_json(spec)}
+        if attach is None:
+            reply = await self._ask("exec", body)
+            return SupervisedExec(self, spec.id, int(reply["pid"]), None)
+        ours, theirs = open_attachment(attach)
+        body["attach"] = to_json(attach)
+        try:
+            reply = await self._ask("exec", body, [theirs.socket.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.socket.close()
+        return SupervisedExec(self, spec.id, int(reply["pid"]), ours)
+
+    async def find_exec(self, exec_id: str) -> SupervisedExec | None:
+        """See `contract.Task.find_exec`."""
+        for item in (await self._ask("exec-list"))["execs"]:
+            if item["id"] == exec_id:
+                return SupervisedExec(self, exec_id, int(item["pid"]), None)
+        return None
+
+    async def close_stdin(self) -> None:
+        """See `contract.Task.close_stdin`."""
+        await self._ask("close-stdin")
+
+    async def pause(self) -> None:
+        """See `contract.Task.pause`."""
+        await self._ask("pause")
+
+    async def unpause(self) -> None:
+        """See `contract.Task.unpause`."""
+        await self._ask("unpause")
+
+    async def is_paused(self) -> bool:
+        """See `contract.Task.is_paused`."""
+        return bool((await self._ask("is-paused"))["is_paused"])
+
+    async def stats(self) -> Stats:
+        """See `contract.Task.stats`."""
+        data = await self._ask("stats")
+        for name in ("blkio", "blkio_ops"):
+            data[name] = [tuple(row) for row in data[name]]
+        return Stats(**data)
+
+    async def update(self, resources: ResourceSpec) -> None:
+        """See `contract.Task.update`."""
+        await self._ask("update", {"resources": to_json(resources)})
+
+    async def top(self) -> list[Process]:
+        """See `contract.Task.top`."""
+        return [Process(**item) for item in (await self._ask("top"))["processes"]]
+
+    async def _ask(
+        self, op: str, body: dict[str, Any] | None = None, fds: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        try:
+            reply: Message = await self._connection.request(op, body, fds)
+        except ConnectionLost:
+            raise TaskGone(f"container {self.id} is not running") from None
+        return reply.body
+
+    async def exec_exit_code(self, exec_id: str) -> int:
+        """The exit code of one exec; 137 when the whole container ended first."""
+        try:
+            return int((await self._ask("exec-wait", {"exec_id": exec_id}))["exit_code"])
+        except TaskGone:
+            return EXIT_KILLED
+
+    async def exec_signal(self, exec_id: str, number: int) -> None:
+        """Signal the process of one exec."""
+        await self._ask("signal", {"number": number, "exec_id": exec_id})
+
+
+class SupervisedExec:
+    """A further process; see `contract.ExecTask`."""
+
+    def __init__(self, task: SupervisedTask, exec_id: str, pid: int, stream: socket.socket | None) -> None:
+        self.id = exec_id
+        self.pid = pid
+        self.stream = stream
+        self._task = task
+
+    async def wait(self) -> int:
+        """See `contract.ExecTask.wait`."""
+        return await self._task.exec_exit_code(self.id)
+
+    async def signal(self, number: int) -> None:
+        """See `contract.ExecTask.signal`."""
+        await self._task.exec_signal(self.id, number)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """See `contract.ExecTask.resize`."""
+        await self._task.resize(rows, columns, self.id)
+
+
+def _bury_lost(run_dir: str) -> ExitRecord | None:
+    """The exit record; if the supervisor died without one, kill what it left and write it.
+
+    Blocks for as long as the kernel takes to end the processes.
+    """
+    if (ended := rundir.read_exit(run_dir)) is not None:
+        return ended
+    record = rundir.read_record(run_dir)
+    if record is None:
+        return None
+    # It may be about to finish: its last step is the exit record.
+    if rundir.is_alive(record.supervisor_pid, record.supervisor_ticks):
+        rundir.wait_gone(record.supervisor_pid, timeout_s=5.0)
+        if (ended := rundir.read_exit(run_dir)) is not None:
+            return ended
+    log.error("supervisor lost; killing its container", container=record.id, pid=record.supervisor_pid)
+    cgroup = Cgroup(record.cgroup, detect())
+    with contextlib.suppress(OSError):
+        cgroup.kill()
+        cgroup.destroy()
+    lost = ExitRecord(
+        EXIT_KILLED, SystemClock().now_ns(), error="supervisor-lost", started_at_ns=record.started_at_ns
+    )
+    rundir.write_exit_at(run_dir, lost)
+    return lost

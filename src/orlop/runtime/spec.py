@@ -185,6 +185,6 @@ class ExitRecord:
     started_at_ns: int = 0
 
 
-def to_json(spec: ContainerSpec | ExecSpec | AttachSpec | ExitRecord) -> dict[str, Any]:
+def to_json(spec: ContainerSpec | ExecSpec | AttachSpec | ExitRecord | ResourceSpec) -> dict[str, Any]:
     """The spec as plain JSON values."""
     return asdict(spec)

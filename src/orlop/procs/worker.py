@@ -1,0 +1,50 @@
+"""A worker: a forked child that runs one job and ends.
+
+The job's report and result go through a message socket: any number of `{"progress": {...}}`,
+then one `{"result": {...}}` or `{"error": {...}}`. A worker has mounts of its own, cannot
+gain privileges and dies with the zygote. Closing the other end of the socket does not stop
+it before its next report; the engine kills it by pidfd.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orlop.kernel import mount
+from orlop.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, unshare
+from orlop.kernel.process import set_no_new_privs, set_parent_death_signal
+from orlop.procs.channel import Channel, close_all
+from orlop.procs.errors import encode_error
+
+__all__ = ["Job", "Report", "run_worker"]
+
+Report = Callable[[dict[str, Any]], None]
+Job = Callable[[dict[str, Any], list[int], Report], dict[str, Any]]
+"""A job: payload, descriptors (closed when it returns, not by it) and a way to report progress."""
+
+
+def run_worker(jobs: Mapping[str, Job], channel: Channel, payload: dict[str, Any], fds: list[int]) -> int:
+    """Run the job that `payload` names and send its result; returns the exit code."""
+    try:
+        _confine()
+        job = jobs[payload["job"]]
+        result = job(payload["payload"], fds, lambda progress: channel.send({"progress": progress}))
+        channel.send({"result": result})
+    except BrokenPipeError:
+        return 1  # nobody wants the result any more
+    except BaseException as error:  # noqa: BLE001 - the process border: every failure travels to the engine
+        channel.send({"error": encode_error(error)})
+        return 1
+    finally:
+        close_all(fds)
+    return 0
+
+
+def _confine() -> None:
+    set_parent_death_signal(signal.SIGKILL)
+    unshare(CLONE_NEWNS | CLONE_NEWIPC)
+    # Slave, not private: a lazy unmount of a layer in the engine must reach us, or we would pin it.
+    mount.mount_setattr("/", propagation="slave", is_recursive=True)
+    set_no_new_privs()

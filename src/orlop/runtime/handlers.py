@@ -1,0 +1,155 @@
+"""What each request of the supervisor's protocol does (docs/internals/supervisor.md)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+from orlop.base.errors import InvalidInput
+from orlop.runtime import contain, monitor
+from orlop.runtime.contract import TaskRefused
+from orlop.runtime.server import PROTOCOL_VERSION, Handler, Pending
+from orlop.runtime.spec import AttachSpec
+from orlop.runtime.speccodec import attach_spec_from_json, exec_spec_from_json, resource_spec_from_json
+from orlop.runtime.supervised import Supervised
+
+if TYPE_CHECKING:
+    from orlop.runtime.supervisor import Supervisor
+
+__all__ = ["build_handlers"]
+
+Body = dict[str, Any]
+
+
+def build_handlers(supervisor: Supervisor) -> dict[str, Handler]:
+    """The table of requests."""
+    return {
+        "hello": lambda *_: {"version": PROTOCOL_VERSION, "id": supervisor.spec.id},
+        "wait-started": lambda _body, _fds, pending: supervisor.wait_started(pending),
+        "wait-exit": lambda _body, _fds, pending: supervisor.wait_exit(pending),
+        **_process_handlers(supervisor),
+        **_exec_handlers(supervisor),
+        **_resource_handlers(supervisor),
+    }
+
+
+def _process_handlers(supervisor: Supervisor) -> dict[str, Handler]:
+    def target(body: Body) -> Supervised:
+        exec_id = body.get("exec_id")
+        return supervisor.execs.running(exec_id) if exec_id else supervisor.running()
+
+    def signal_(body: Body, _: list[int], __: Pending) -> Body:
+        number = int(body["number"])
+        if number not in signal.valid_signals() and number != 0:
+            raise InvalidInput(f"invalid signal number {number}")
+        process = target(body)
+        if body.get("all_processes"):
+            supervisor.running()
+            _signal_all(supervisor, number)
+        else:
+            process.signal(number)
+        if number == signal.SIGKILL and supervisor.cgroup.is_frozen():
+            supervisor.cgroup.thaw()  # a frozen process does not even die
+        return {}
+
+    def resize(body: Body, _: list[int], __: Pending) -> Body:
+        target(body).resize(int(body["rows"]), int(body["columns"]))
+        return {}
+
+    def attach(body: Body, fds: list[int], _: Pending) -> Body:
+        spec, sock = _take_attachment(body["spec"], fds)
+        try:
+            target(body).streams.attach(spec, sock)
+        except BaseException:
+            sock.close()
+            raise
+        return {}
+
+    def close_stdin(body: Body, _: list[int], __: Pending) -> Body:
+        target(body).streams.close_input()
+        return {}
+
+    def kill(*_: object) -> Body:
+        """End the container even if it has not begun."""
+        if supervisor.init is not None and supervisor.init.exit_code is None:
+            supervisor.init.signal(signal.SIGKILL)
+        return {}
+
+    return {"kill": kill, "signal": signal_, "resize": resize, "attach": attach, "close-stdin": close_stdin}
+
+
+def _exec_handlers(supervisor: Supervisor) -> dict[str, Handler]:
+    def start(body: Body, fds: list[int], pending: Pending) -> Body | None:
+        spec = exec_spec_from_json(body["spec"])
+        attach = _take_attachment(body["attach"], fds) if body.get("attach") else None
+        try:
+            return supervisor.execs.start(spec, attach, pending)
+        except BaseException:
+            if attach is not None:
+                attach[1].close()
+            raise
+
+    return {
+        "exec": start,
+        "exec-wait": lambda body, _fds, pending: supervisor.execs.wait(str(body["exec_id"]), pending),
+        "exec-list": lambda *_: {"execs": supervisor.execs.state()},
+    }
+
+
+def _resource_handlers(supervisor: Supervisor) -> dict[str, Handler]:
+    cgroup = supervisor.cgroup
+
+    def pause(*_: object) -> Body:
+        supervisor.running()
+        cgroup.freeze()
+        return {}
+
+    def unpause(*_: object) -> Body:
+        supervisor.running()
+        cgroup.thaw()
+        return {}
+
+    def update(body: Body, _: list[int], __: Pending) -> Body:
+        try:
+            contain.apply_limits(cgroup, resource_spec_from_json(body["resources"]))
+        except OSError as error:
+            raise TaskRefused(f"cannot update the limits: {error.strerror}") from error
+        return {}
+
+    def stats(*_: object) -> Body:
+        return monitor.read_stats(cgroup, supervisor.running().pid)
+
+    def top(*_: object) -> Body:
+        supervisor.running()
+        return {"processes": monitor.processes(cgroup)}
+
+    return {
+        "pause": pause,
+        "unpause": unpause,
+        "is-paused": lambda *_: {"is_paused": cgroup.is_frozen()},
+        "update": update,
+        "stats": stats,
+        "top": top,
+    }
+
+
+def _take_attachment(spec: Body, fds: list[int]) -> tuple[AttachSpec, socket.socket]:
+    if not fds:
+        raise InvalidInput("an attachment comes with a socket")
+    return attach_spec_from_json(spec), socket.socket(fileno=fds.pop(0))
+
+
+def _signal_all(supervisor: Supervisor, number: int) -> None:
+    for pid in supervisor.cgroup.pids():
+        try:
+            process_fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            signal.pidfd_send_signal(process_fd, number)
+        except ProcessLookupError:
+            continue
+        finally:
+            os.close(process_fd)

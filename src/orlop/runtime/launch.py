@@ -1,0 +1,184 @@
+"""The supervisor's side of a start: make the streams, clone init, hear what it says.
+
+Also the same for execs: both are a child that reports over a close-on-exec socket and ends
+as the user's program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from orlop.kernel.cgroup import Cgroup
+from orlop.kernel.clone import clone3
+from orlop.kernel.namespaces import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    setns,
+)
+from orlop.procs.channel import Channel, ChannelBroken, channel_pair, close_all
+from orlop.runtime.init import run_init
+from orlop.runtime.plan import plan_init
+from orlop.runtime.spec import ContainerSpec, ProcessSpec
+from orlop.runtime.streams import widen_pipe
+from orlop.wire.stdstream import STDERR, STDOUT
+
+__all__ = ["Launched", "Pipes", "Report", "launch_container", "launch_process", "open_pipes", "read_report"]
+
+_JOINABLE = {"network": CLONE_NEWNET, "ipc": CLONE_NEWIPC, "pid": CLONE_NEWPID}
+
+
+@dataclass(slots=True)
+class Pipes:
+    """The streams of a process without (or before) a terminal.
+
+    `child` are its descriptors 0-2, -1 where a terminal will be; `outputs` and `input` are the
+    supervisor's ends.
+    """
+
+    child: tuple[int, int, int]
+    outputs: list[tuple[int, int]] = field(default_factory=list)
+    input: int = -1
+
+    def close_child(self) -> None:
+        """Close the child's ends in this process."""
+        close_all(fd for fd in self.child if fd >= 0)
+
+    def close(self) -> None:
+        """Close everything."""
+        self.close_child()
+        close_all([fd for fd, _ in self.outputs])
+        if self.input >= 0:
+            os.close(self.input)
+
+
+@dataclass(slots=True)
+class Launched:
+    """A cloned child that has not yet executed: listen to `channel`."""
+
+    pid: int
+    pidfd: int
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the child said: descriptors of terminals, that it is ready, a failure, or nothing more."""
+
+    fds: tuple[int, ...] = ()
+    failure: dict[str, Any] | None = None
+    is_ready: bool = False
+    is_end: bool = False
+
+
+def open_pipes(spec: ProcessSpec) -> Pipes:
+    """Pipes for each stream that the process has; with a terminal there are none."""
+    if spec.has_tty:
+        return Pipes((-1, -1, -1))
+    pipes = Pipes((-1, -1, -1))
+    stdin = -1
+    if spec.has_stdin:
+        stdin, pipes.input = os.pipe2(os.O_CLOEXEC)
+    else:
+        stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    out_read, out_write = os.pipe2(os.O_CLOEXEC)
+    err_read, err_write = os.pipe2(os.O_CLOEXEC)
+    widen_pipe(out_read)
+    pipes.outputs = [(out_read, STDOUT), (err_read, STDERR)]
+    pipes.child = (stdin, out_write, err_write)
+    return pipes
+
+
+def launch_container(spec: ContainerSpec, cgroup: Cgroup, pipes: Pipes) -> Launched:
+    """Clone init into its namespaces.
+
+    Raises:
+        OSError: the clone failed, or a namespace to join is gone.
+        ValueError: the spec names something unknown.
+    """
+    flags, joins = _namespaces(spec)
+    try:
+        plan = plan_init(spec, cgroup, joins, pipes.child)
+        with _children_in(spec.pid):
+            return launch_process(lambda channel: run_init(plan, channel), flags)
+    finally:
+        close_all(fd for fd, _ in joins)
+
+
+def launch_process(child: Callable[[Channel], NoReturn], flags: int = 0) -> Launched:
+    """Clone a child that runs `child` with its end of the report channel."""
+    ours, theirs = channel_pair()
+    try:
+        pid, pidfd = clone3(flags)
+        if pid == 0:
+            try:
+                child(theirs)
+            finally:
+                os._exit(70)  # not reached: `child` never returns or raises
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    ours.socket.setblocking(False)
+    return Launched(pid, pidfd, ours)
+
+
+def read_report(channel: Channel) -> Report | None:
+    """The next thing the child said, None if nothing yet."""
+    try:
+        message = channel.receive()
+    except BlockingIOError:
+        return None
+    except ChannelBroken as error:
+        return Report(failure={"step": "start", "errno": 0, "message": str(error), "exit_code": 128})
+    if message is None:
+        return Report(is_end=True)
+    if "terminal" in message.body:
+        return Report(fds=tuple(message.fds))
+    close_all(message.fds)
+    if "ready" in message.body:
+        return Report(is_ready=True)
+    return Report(failure=message.body)
+
+
+def _namespaces(spec: ContainerSpec) -> tuple[int, list[tuple[int, int]]]:
+    """Flags of new namespaces, and opened ones to join."""
+    flags = CLONE_NEWNS
+    if spec.uts != "host":
+        flags |= CLONE_NEWUTS
+    if spec.pid == "private":
+        flags |= CLONE_NEWPID
+    joins: list[tuple[int, int]] = []
+    for kind, value, own in (
+        ("network", spec.network, {"none"}),
+        ("ipc", spec.ipc, {"private", "none", "shareable"}),
+    ):
+        if value in own:
+            flags |= _JOINABLE[kind]
+        elif value != "host":
+            joins.append((os.open(value, os.O_RDONLY | os.O_CLOEXEC), _JOINABLE[kind]))
+    return flags, joins
+
+
+@contextlib.contextmanager
+def _children_in(pid_namespace: str) -> Any:
+    """Children of this process are born in another pid namespace for the time being."""
+    if pid_namespace in {"private", "host"}:
+        yield
+        return
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    other = os.open(pid_namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(other, CLONE_NEWPID)
+        yield
+    finally:
+        setns(own, CLONE_NEWPID)
+        os.close(own)
+        os.close(other)

@@ -1,0 +1,102 @@
+"""A container spec made ready for init, outside the container: encoded, compiled, opened.
+
+Everything that could import, allocate much or fail for a reason of ours happens here, in the
+supervisor before the clone. Values that are the same for most containers (the compiled
+default filter) are kept from one container to the next by the zygote.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orlop.kernel import capabilities
+from orlop.kernel.cgroup import Cgroup
+from orlop.runtime import defaults, seccomp
+from orlop.runtime.confine import ProcessPlan
+from orlop.runtime.devices import DEFAULT_DEVICES, host_devices
+from orlop.runtime.spec import ContainerSpec, DeviceSpec, ProcessSpec
+
+__all__ = ["InitPlan", "plan_init", "plan_process", "warm_up"]
+
+
+_THERMAL_PATHS = defaults.thermal_paths(os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class InitPlan:
+    """What init needs beside the spec."""
+
+    spec: ContainerSpec
+    process: ProcessPlan
+    cgroup: Cgroup
+    devices: tuple[DeviceSpec, ...]
+    masked_paths: tuple[str, ...]
+    read_only_paths: tuple[str, ...]
+    joins: tuple[tuple[int, int], ...]  # (namespace fd, its CLONE_* flag)
+    standard_fds: tuple[int, int, int]  # -1 where the terminal will be
+
+
+def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
+    """Encode and compile one process; `capabilities` of the spec are final.
+
+    Raises:
+        ValueError: an unknown capability, limit or seccomp action.
+    """
+    names = capabilities.known() if is_privileged and not spec.capabilities else spec.capabilities
+    kept = capabilities.mask_of(names)
+    has_filter = spec.has_seccomp and not (is_privileged and spec.seccomp_profile is None)
+    return ProcessPlan(
+        args=tuple(os.fsencode(arg) for arg in spec.args),
+        env=_environment(spec.env),
+        cwd=spec.cwd or "/",
+        user=spec.user,
+        extra_groups=spec.extra_groups,
+        capabilities=kept,
+        filter=_compile(spec.seccomp_profile, kept) if has_filter else None,
+        no_new_privileges=spec.no_new_privileges,
+        rlimits=tuple((name, soft, hard) for name, (soft, hard) in spec.rlimits.items()),
+        has_tty=spec.has_tty,
+    )
+
+
+def plan_init(
+    spec: ContainerSpec, cgroup: Cgroup, joins: Sequence[tuple[int, int]], standard_fds: tuple[int, int, int]
+) -> InitPlan:
+    """Everything init needs, in one value."""
+    masked, read_only = spec.masked_paths, spec.read_only_paths
+    if spec.is_privileged:
+        masked, read_only = masked or (), read_only or ()
+    devices = host_devices() if spec.is_privileged else list(DEFAULT_DEVICES)
+    return InitPlan(
+        spec=spec,
+        process=plan_process(spec.process, is_privileged=spec.is_privileged),
+        cgroup=cgroup,
+        devices=(*devices, *spec.devices),
+        masked_paths=(*defaults.MASKED_PATHS, *_THERMAL_PATHS) if masked is None else masked,
+        read_only_paths=defaults.READ_ONLY_PATHS if read_only is None else read_only,
+        joins=tuple(joins),
+        standard_fds=standard_fds,
+    )
+
+
+def _compile(profile: dict[str, Any] | None, kept: int) -> bytes | None:
+    """The default policy is compiled once per set of capabilities; see `seccomp.compile_profile`."""
+    return seccomp.compile_profile(profile, frozenset(capabilities.names_of(kept)))
+
+
+def warm_up() -> None:
+    """Compile the default policy once, in the zygote."""
+    _compile(None, capabilities.mask_of(defaults.CAPABILITIES))
+
+
+def _environment(entries: Sequence[str]) -> dict[bytes, bytes]:
+    """The last of several entries of one name wins; an entry without `=` is nothing."""
+    environment = {}
+    for entry in entries:
+        name, equals, value = os.fsencode(entry).partition(b"=")
+        if equals and name:
+            environment[name] = value
+    return environment

@@ -1,0 +1,278 @@
+"""The supervisor: one small process per container, which outlives engine and zygote.
+
+It makes the cgroup, clones init, owns pipes, terminal, log and execs, waits for the end, and
+leaves the exit record. Nobody else needs to be alive for a container to run and end well.
+Protocol, files and order of writes: docs/internals/supervisor.md. Stdlib only, one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from orlop.base import log
+from orlop.base.clock import SystemClock
+from orlop.base.errors import OrlopError
+from orlop.kernel import process
+from orlop.kernel.cgroup import Cgroup, Host, detect
+from orlop.procs.channel import close_all
+from orlop.runtime import contain, rundir
+from orlop.runtime.contract import StartFailed, TaskGone
+from orlop.runtime.execs import Execs
+from orlop.runtime.handlers import build_handlers
+from orlop.runtime.launch import launch_container, open_pipes
+from orlop.runtime.logwriter import LogWriter
+from orlop.runtime.loop import Loop
+from orlop.runtime.server import Pending, Server
+from orlop.runtime.spec import AttachSpec, ContainerSpec, ExitRecord, to_json
+from orlop.runtime.speccodec import attach_spec_from_json, container_spec_from_json
+from orlop.runtime.streams import READ_BYTES, STALL_LIMIT_S
+from orlop.runtime.supervised import Events, Supervised
+
+__all__ = ["Supervisor", "main", "warm_up"]
+
+_OOM_SCORE = b"-999"
+_LINGER_STEP_S = 0.05
+_FAILURE_LINGER_S = 1.0
+_host: list[Host] = []  # at most one: the cgroup hierarchies, looked up in the zygote
+
+
+def warm_up() -> None:
+    """Look up what is the same for every container; called in the zygote."""
+    contain.warm_up()
+    _host[:] = [detect()]
+
+
+def main(payload: dict[str, Any], fds: list[int]) -> int:
+    """The role: `fds` are the first client's socket and one socket per attachment."""
+    control, *sockets = fds
+    spec = container_spec_from_json(payload["spec"])
+    attachments = [
+        (attach_spec_from_json(item), socket.socket(fileno=fd))
+        for item, fd in zip(payload["attachments"], sockets, strict=True)
+    ]
+    _settle(spec.run_dir)
+    supervisor = Supervisor(spec, _host[0] if _host else detect())
+    supervisor.start(socket.socket(fileno=control), attachments)
+    supervisor.run()
+    return 0
+
+
+def _settle(run_dir: str) -> None:
+    """Become a process that nothing but its container's end ends."""
+    os.chdir("/")
+    process.set_dumpable(is_dumpable=False)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # needs SYS_RESOURCE
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, _OOM_SCORE)
+        finally:
+            os.close(fd)
+    # The engine's standard error may be a pipe that somebody reads to its end.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    fd = os.open(f"{run_dir}/supervisor.log", flags, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+class Supervisor:
+    """The state of one container."""
+
+    def __init__(self, spec: ContainerSpec, host: Host) -> None:
+        self.spec = spec
+        self.loop = Loop()
+        self.run_fd = os.open(spec.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.cgroup: Cgroup = contain.cgroup_of(spec, host)
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        self.init: Supervised | None = None
+        self.exit_record: ExitRecord | None = None
+        self.failure: StartFailed | None = None
+        self.execs = Execs(self)
+        self._log: LogWriter | None = None
+        self._waiting_start: list[Pending] = []
+        self._waiting_exit: list[Pending] = []
+        self._oom_kills = 0
+        self._server: Server | None = None
+
+    # --- start ---
+
+    def start(self, control: socket.socket, attachments: Sequence[tuple[AttachSpec, socket.socket]]) -> None:
+        """Launch the container; every failure ends in an exit record, too."""
+        self._server = Server(self.loop, rundir.listen(self.run_fd), build_handlers(self))
+        self._server.add(control)
+        try:
+            self._launch(attachments)
+        except (OrlopError, OSError, ValueError) as error:
+            for _, sock in attachments:
+                sock.close()
+            text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            where = (
+                f" ({os.fsdecode(error.filename)})" if isinstance(error, OSError) and error.filename else ""
+            )
+            self._start_failed({"step": "launch", "message": f"{text}{where}", "exit_code": 128})
+
+    def _launch(self, attachments: Sequence[tuple[AttachSpec, socket.socket]]) -> None:
+        contain.create(self.cgroup, self.spec)
+        if self.spec.log.driver != "none":
+            self._log = LogWriter(
+                self.spec.log.directory,
+                max_size_bytes=self.spec.log.max_size_bytes,
+                max_files=self.spec.log.max_files,
+            )
+        pipes = open_pipes(self.spec.process)
+        try:
+            launched = launch_container(self.spec, self.cgroup, pipes)
+        except BaseException:
+            pipes.close()
+            raise
+        self.init = Supervised(
+            self.loop,
+            self.spec.process,
+            launched,
+            pipes,
+            sink=self._log,
+            buffer=self.buffer,
+            closes_stdin=self.spec.process.stdin_once and not self.spec.process.has_tty,
+            events=Events(self._started, self._start_failed, self._ended, self._done),
+        )
+        for spec, sock in attachments:
+            self.init.streams.attach(spec, sock)
+        self._write_record()
+
+    def _write_record(self) -> None:
+        init_pid = self.init.pid if self.init else 0
+        rundir.write_record(
+            self.run_fd,
+            rundir.Record(
+                id=self.spec.id,
+                supervisor_pid=os.getpid(),
+                supervisor_ticks=rundir.start_ticks(os.getpid()),
+                init_pid=init_pid,
+                init_ticks=rundir.start_ticks(init_pid),
+                cgroup=self.cgroup.path,
+                started_at_ns=self.init.started_at_ns if self.init else 0,
+            ),
+        )
+
+    def _started(self) -> None:
+        assert self.init is not None
+        problem = contain.verify(self.init.pid, self.spec)
+        if problem:
+            # Confinement was read back and is not what was asked for (I21).
+            log.error("confinement differs from the spec; killing", container=self.spec.id, problem=problem)
+            self.init.signal(signal.SIGKILL)
+        self._write_record()
+        for pending in self._waiting_start:
+            pending.reply(self.state())
+        self._waiting_start.clear()
+
+    def _start_failed(self, failure: dict[str, Any]) -> None:
+        message = contain.start_failure_text(failure)
+        code = int(failure.get("exit_code", 128))
+        self.failure = StartFailed(message, exit_code=code, step=str(failure.get("step", "start")))
+        self._finish(ExitRecord(code, SystemClock().now_ns(), error=message))
+
+    # --- life ---
+
+    def state(self) -> dict[str, Any]:
+        """What a client needs to make a task of us."""
+        assert self.init is not None
+        return {
+            "id": self.spec.id,
+            "pid": self.init.pid,
+            "started_at_ns": self.init.started_at_ns,
+            "has_tty": self.spec.process.has_tty,
+            "execs": self.execs.state(),
+        }
+
+    def wait_started(self, pending: Pending) -> dict[str, Any] | None:
+        """The state once execve has succeeded, or the failure."""
+        if self.failure is not None:
+            raise self.failure
+        if self.init is not None and self.init.started_at_ns:
+            return self.state()
+        self._waiting_start.append(pending)
+        return None
+
+    def wait_exit(self, pending: Pending) -> dict[str, Any] | None:
+        """The exit record, once there is one."""
+        if self.exit_record is not None:
+            return to_json(self.exit_record)
+        self._waiting_exit.append(pending)
+        return None
+
+    def running(self) -> Supervised:
+        """The first process.
+
+        Raises:
+            TaskGone: it has ended or has not begun.
+        """
+        if self.init is None or not self.init.is_running:
+            raise TaskGone(f"container {self.spec.id} is not running")
+        return self.init
+
+    # --- end ---
+
+    def _ended(self) -> None:
+        """The first process is gone: so is everything else of the container."""
+        self._oom_kills = self.cgroup.oom_kill_count()
+        self.execs.container_ended()
+        if self.spec.pid != "private":
+            self.cgroup.kill_nowait()
+
+    def _done(self) -> None:
+        assert self.init is not None
+        record = ExitRecord(
+            exit_code=self.init.exit_code or 0,
+            finished_at_ns=SystemClock().now_ns(),
+            is_oom_killed=self._oom_kills > 0,
+            started_at_ns=self.init.started_at_ns,
+        )
+        self._finish(record)
+
+    def _finish(self, record: ExitRecord) -> None:
+        """Log, cgroup, exit record, then whoever waits: in this order."""
+        if self._log is not None:
+            self._log.close()
+        contain.destroy(self.cgroup)
+        self.exit_record = record
+        rundir.write_exit(self.run_fd, record)
+        is_told = bool(self._waiting_start) or self.failure is None
+        for pending in self._waiting_start:
+            pending.fail(self.failure or TaskGone("the container has ended"))
+        for pending in self._waiting_exit:
+            pending.reply(to_json(record))
+        self.execs.finish()
+        if self.init is not None:
+            self.init.streams.finish_attachments()
+        if is_told:
+            self._linger(STALL_LIMIT_S)
+        else:  # whoever started us may not have asked yet how it went
+            self.loop.call_later(_FAILURE_LINGER_S, lambda: self._linger(0))
+
+    def _linger(self, left_s: float) -> None:
+        """Stay until clients have what they are due, for a while."""
+        assert self._server is not None
+        is_flushed = self._server.is_flushed and (self.init is None or self.init.streams.is_flushed)
+        if is_flushed or left_s <= 0:
+            self.loop.stop()
+        else:
+            self.loop.call_later(_LINGER_STEP_S, lambda: self._linger(left_s - _LINGER_STEP_S))
+
+    def run(self) -> None:
+        """Serve until the container has ended and everybody was told."""
+        self.loop.run()
+        if self._server is not None:
+            self._server.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(rundir.SOCKET, dir_fd=self.run_fd)
+        if self.init is not None:
+            self.init.close()
+        close_all([self.run_fd])

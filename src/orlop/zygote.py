@@ -1,0 +1,59 @@
+"""Composition root of the zygote: the roles and jobs its children can take on.
+
+Everything is imported before the first fork and nothing later: replacing the installed
+package under a running engine or supervisor is harmless, and no child ever imports from a
+place that a container can write to. House rule: nothing here may reach asyncio, sqlite3,
+ssl, logging or subprocess.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+from typing import Any
+
+from orlop.base import failpoints
+from orlop.procs import forker
+from orlop.procs.channel import Channel
+from orlop.procs.worker import Job, run_worker
+from orlop.runtime import supervisor
+
+__all__ = ["JOBS", "load_jobs", "main"]
+
+JOBS: dict[str, str] = {
+    "procs.echo": "orlop.procs.selftest:echo",
+}
+"""Job name -> `module:function`; one line per job, resolved when the zygote starts."""
+
+
+def main(channel_fd: int) -> None:
+    """Serve the engine at the other end of `channel_fd` until it closes."""
+    os.setsid()
+    # Children of the engine's terminal get its ^C; the zygote ends when the engine does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    failpoints.configure(os.environ.get("ORLOP_FAILPOINTS", ""))
+    jobs = load_jobs()
+
+    def worker(payload: dict[str, Any], fds: list[int]) -> int:
+        return run_worker(jobs, Channel(socket.socket(fileno=fds[0])), payload, fds[1:])
+
+    roles: dict[str, forker.Role] = {"worker": worker, "supervisor": supervisor.main}
+    channel = Channel(socket.socket(fileno=channel_fd))
+    channel.socket.set_inheritable(False)
+    os.chdir("/")
+    supervisor.warm_up()
+    gc.collect()
+    gc.freeze()
+    forker.serve(channel, roles)
+
+
+def load_jobs() -> dict[str, Job]:
+    """Import every job now."""
+    jobs: dict[str, Job] = {}
+    for name, target in JOBS.items():
+        module, _, function = target.partition(":")
+        jobs[name] = getattr(importlib.import_module(module), function)
+    return jobs
