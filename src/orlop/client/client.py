@@ -69,7 +69,8 @@ class Client:
         if body is not None and not isinstance(body, bytes | Iterator):
             body = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
-        exchange = send_request(self.endpoint.connect(), method, self._target(path, query), sent, body)
+        target, host = self._target(path, query), self.endpoint.authority
+        exchange = send_request(self.endpoint.connect(), method, target, sent, body, host=host)
         if exchange.head.status >= 400:
             raise ApiError(exchange.head.status, _message(exchange))
         return exchange

@@ -125,9 +125,14 @@ def send_request(
     target: str,
     headers: Mapping[str, str],
     body: bytes | Iterable[bytes] | None = None,
+    *,
+    host: str = "orlop",
 ) -> Exchange:
-    """Send a request and read the head of its answer; bytes go with a length, an iterable in chunks."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: orlop", "User-Agent: orlop"]
+    """Send a request and read the head of its answer; bytes go with a length, an iterable in chunks.
+
+    `host` is the engine's address on TCP: it refuses names that it does not know.
+    """
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "User-Agent: orlop"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if isinstance(body, bytes):
         lines.append(f"Content-Length: {len(body)}")

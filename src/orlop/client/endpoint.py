@@ -37,6 +37,13 @@ class Endpoint:
     port: int = 0
     is_default: bool = False
 
+    @property
+    def authority(self) -> str:
+        """What the Host header says."""
+        if self.path:
+            return "orlop"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def connect(self) -> socket.socket:
         """A connected blocking socket; the caller closes it.
 
