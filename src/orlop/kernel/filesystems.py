@@ -183,7 +183,7 @@ def _overlay_by_mount(layers: _Layers, options: _Options, attributes: int) -> in
     finally:
         mounts.umount2(place, mounts.MNT_DETACH)
     if attributes:
-        mounts.mount_setattr(fd, attr_set=attributes)
+        mounts.mount_setattr(fd, set_attributes=attributes)
     return fd
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from ctypes import byref, c_uint64, sizeof
+from typing import Literal
 
 from orlop.kernel.syscall import INT, PTR, SIZE, STR, UINT, ULONG, Path, SystemCall, c_path
 
@@ -89,6 +90,10 @@ _mount_setattr = SystemCall("mount_setattr", INT, STR, UINT, PTR, SIZE)
 _mount = SystemCall("mount", STR, STR, STR, ULONG, STR)
 _umount2 = SystemCall("umount2", STR, INT)
 _pivot_root = SystemCall("pivot_root", STR, STR)
+
+
+Propagation = Literal["private", "slave", "shared", "unbindable"]
+_PROPAGATION = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED, "unbindable": MS_UNBINDABLE}
 
 
 class _MountAttr(ctypes.Structure):
@@ -214,28 +219,31 @@ def detach(source: Path | int, *, is_recursive: bool = False) -> int:
 
 
 def mount_setattr(
-    dir_fd: int,
-    path: Path = b"",
-    flags: int = 0,
+    target: Path | int,
     *,
-    attr_set: int = 0,
-    attr_clr: int = 0,
-    propagation: int = 0,
+    set_attributes: int = 0,
+    clear_attributes: int = 0,
+    propagation: Propagation | None = None,
     userns_fd: int | None = None,
+    is_recursive: bool = False,
 ) -> None:
-    """Change attributes (MOUNT_ATTR_*) and propagation (one MS_* word) of a mount.
+    """Change attributes (MOUNT_ATTR_*) and propagation of a mount, given as an fd or a path of our own.
 
-    An empty path means the mount of `dir_fd` itself. With AT_RECURSIVE in `flags` all mounts
-    below change too, all or none. `userns_fd` makes a detached mount idmapped.
+    With `is_recursive` all mounts below change too, all or none. `userns_fd` makes a detached
+    mount idmapped.
     """
-    raw = c_path(path)
-    if not raw:
-        flags |= AT_EMPTY_PATH
-    attributes = _MountAttr(attr_set, attr_clr, propagation, 0)
+    attributes = _MountAttr(set_attributes, clear_attributes, 0, 0)
+    if propagation is not None:
+        attributes.propagation = _PROPAGATION[propagation]
     if userns_fd is not None:
         attributes.attr_set |= MOUNT_ATTR_IDMAP
         attributes.userns_fd = userns_fd
-    _mount_setattr(dir_fd, raw, flags, byref(attributes), sizeof(attributes), path=path or None)
+    flags = AT_RECURSIVE if is_recursive else 0
+    pointer, size = byref(attributes), sizeof(attributes)
+    if isinstance(target, int):
+        _mount_setattr(target, b"", flags | AT_EMPTY_PATH, pointer, size)
+    else:
+        _mount_setattr(AT_FDCWD, c_path(target), flags, pointer, size, path=target)
 
 
 # --- the old calls --------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def test_setattr_makes_a_detached_bind_read_only(tmp_path, mounted):
     source.mkdir()
 
     fd = mount.detach(str(source))
-    mount.mount_setattr(fd, attr_set=mount.MOUNT_ATTR_RDONLY, propagation=mount.MS_PRIVATE)
+    mount.mount_setattr(fd, set_attributes=mount.MOUNT_ATTR_RDONLY, propagation="private")
     target = mounted(fd, tmp_path / "t")
 
     with pytest.raises(OSError) as caught:
