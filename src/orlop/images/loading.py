@@ -77,7 +77,7 @@ async def load(
         BadArchive, MalformedDocument, TarError, BadCompression: hostile or broken; nothing is stored.
         StoreFull: no space left; nothing is stored.
     """
-    archive = await read_archive(stream, layers, lease, lambda key: images.hold_layer(key, lease), report)
+    archive = await read_archive(stream, layers, lease, report)
     if "manifest.json" in archive.documents:
         plans = _docker_plans(archive)
     elif "index.json" in archive.documents:

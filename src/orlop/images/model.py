@@ -105,16 +105,16 @@ class LayerFacts(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes it takes on disk."""
+        """Bytes of its tar."""
 
 
 class LayerWriting(Protocol):
     """A layer being stored: plain tar in."""
 
-    async def write(self, data: bytes | memoryview) -> None:
+    async def write(self, data: bytes | memoryview, /) -> None:
         """Append tar bytes."""
 
-    async def commit(self, expected_diff_id: Digest | None = None) -> LayerFacts:
+    async def commit(self, expected: Digest | None = None, /) -> LayerFacts:
         """Make it a layer; refused when its digest is not the expected one."""
 
 
@@ -123,6 +123,9 @@ class Layers(Protocol):
 
     async def info(self, diff_id: Digest) -> LayerFacts:
         """Facts of a stored layer, or NotFound."""
+
+    async def hold(self, diff_id: Digest, lease: LeaseId) -> LayerFacts | None:
+        """Find a layer and hold it at once."""
 
     def open(self, diff_id: Digest) -> tuple[int, int, int]:
         """(fd, offset, size) of the tar inside the layer file; the caller closes the fd."""

@@ -7,6 +7,7 @@ root of collection: it needs its config, its documents and its layers until it i
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from orlop.images.model import (
     Image,
     ImageBroken,
     ImageNotFound,
+    LayerFacts,
     Layers,
     LayerSource,
 )
@@ -33,7 +35,7 @@ from orlop.oci.reference import Reference, parse_reference
 from orlop.oci.strictjson import HARD_LIMIT_BYTES
 from orlop.store.blobs import BlobStore
 from orlop.store.db import Database, Tx
-from orlop.store.leases import tx_hold, tx_unhold
+from orlop.store.leases import tx_hold
 
 __all__ = ["KIND_IMAGE", "Image", "ImageStore"]
 
@@ -123,8 +125,8 @@ class ImageStore:
             NotFound: a layer is not stored.
         """
         parsed = parse_image_config(config)
-        await self._hold_layers(parsed.diff_ids, lease)
-        sizes = [(await self._layers.info(diff_id)).content_bytes for diff_id in parsed.diff_ids]
+        facts = await asyncio.gather(*(self._layers.hold(diff_id, lease) for diff_id in parsed.diff_ids))
+        sizes = _content_sizes(parsed, facts)
         documents = [index] if index else []
         if manifest is not None:
             documents.append(_check_manifest(manifest, media_type, parsed))
@@ -219,16 +221,6 @@ class ImageStore:
 
         await self._db.write(work)
 
-    async def hold_layer(self, diff_id: Digest, lease: LeaseId) -> bool:
-        """Hold a layer if it is stored; False if it is not. Held first, so that it cannot go in between."""
-        await self._hold_layers([diff_id], lease)
-        try:
-            await self._layers.info(diff_id)
-        except NotFound:
-            await self._db.write(lambda tx: tx_unhold(tx, lease, _KIND_LAYER, diff_id))
-            return False
-        return True
-
     async def sources(self, diff_id: Digest) -> Sequence[LayerSource]:
         """Known compressed forms of a layer, latest first."""
         return await self._db.read(lambda tx: rows.select_sources(tx, diff_id))
@@ -273,13 +265,6 @@ class ImageStore:
     async def sweep(self, keys: Sequence[str] | None = None) -> int:  # noqa: ARG002
         """An image has no bytes of its own."""
         return 0
-
-    async def _hold_layers(self, diff_ids: Sequence[Digest], lease: LeaseId) -> None:
-        def work(tx: Tx) -> None:
-            for diff_id in diff_ids:
-                tx_hold(tx, lease, _KIND_LAYER, diff_id)
-
-        await self._db.write(work)
 
     async def _images(self, found: Sequence[rows.ImageRow]) -> Sequence[Image]:
         missing = [row.id for row in found if row.id not in self._configs]
@@ -365,6 +350,15 @@ def _edges(tx: Tx, image: Digest | None) -> Iterable[tuple[str, tuple[str, str]]
         for row in tx.execute(f"SELECT image, diff_id FROM image_layer {where}", args)  # noqa: S608
     ]
     return found
+
+
+def _content_sizes(config: ImageConfig, facts: Sequence[LayerFacts | None]) -> list[int]:
+    sizes = []
+    for diff_id, found in zip(config.diff_ids, facts, strict=True):
+        if found is None:
+            raise NotFound(f"layer {diff_id} is not stored", hint="pull or build the image again")
+        sizes.append(found.content_bytes)
+    return sizes
 
 
 def _check_manifest(data: bytes, media_type: str, config: ImageConfig) -> Descriptor:

@@ -9,7 +9,7 @@ becomes a path of ours: paths are keys.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,7 +33,6 @@ _MAX_LINKS = 8
 _TAR_MAGIC = slice(257, 262)
 
 Report = Callable[[str, int, int], None]  # layer's name in the archive, bytes so far, bytes in all
-Hold = Callable[[Digest], Awaitable[bool]]  # hold a layer that is stored already; False if it is not
 
 
 class BadArchive(InvalidInput):
@@ -88,7 +87,6 @@ async def read_archive(
     stream: AsyncIterator[bytes],
     layers: Layers,
     lease: LeaseId,
-    hold: Hold,
     report: Report | None = None,
 ) -> Archive:
     """Read a whole archive.
@@ -96,15 +94,14 @@ async def read_archive(
     Args:
         stream: the archive, plain or compressed.
         layers: where its layers go.
-        lease: holds them; end it to give up everything that was read.
-        hold: see `Hold`; layers we have are not stored twice.
+        lease: holds them, new and known ones; end it to give up everything that was read.
         report: told how far each layer is.
 
     Raises:
         BadArchive, TarError, BadCompression, ExpansionLimit: the archive is not acceptable.
         StoreFull: no space left.
     """
-    reader = _Reader(layers, lease, hold, report)
+    reader = _Reader(layers, lease, report)
     inflate = auto_decompressor(MAX_ARCHIVE_BYTES)
     try:
         async for chunk in stream:
@@ -131,11 +128,10 @@ class _Sink(Protocol):
 
 
 class _Reader:
-    def __init__(self, layers: Layers, lease: LeaseId, hold: Hold, report: Report | None) -> None:
+    def __init__(self, layers: Layers, lease: LeaseId, report: Report | None) -> None:
         self.archive = Archive()
         self._layers = layers
         self._lease = lease
-        self._hold = hold
         self._report = report or (lambda *_: None)
         self._feed = TarFeed()
         self._entries = 0
@@ -209,7 +205,8 @@ class _Reader:
             if self._size < _HEAD_BYTES:
                 return _NoSink()  # `VERSION` and the like
         known = _digest_of_path(self._path)
-        if compression == "none" and known is not None and await self._hold(known):
+        if compression == "none" and known and await self._layers.hold(known, self._lease):
+            # a layer that we have, under its diff id: not stored twice
             self.archive.layers[self._path] = StoredLayer(known, self._size, known)
             return _NoSink()
         sink = _LayerSink(self.archive, self._path, compression)

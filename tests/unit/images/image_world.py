@@ -34,8 +34,8 @@ class MemoryWriter:
     async def write(self, data):
         self.data += data
 
-    async def commit(self, expected_diff_id=None):
-        return await self.layers.add(bytes(self.data), self.lease, expected_diff_id)
+    async def commit(self, expected=None):
+        return await self.layers.add(bytes(self.data), self.lease, expected)
 
 
 class MemoryLayers:
@@ -66,6 +66,11 @@ class MemoryLayers:
         if diff_id not in self.infos:
             raise NotFound(f"no layer {diff_id}")
         return self.infos[diff_id]
+
+    async def hold(self, diff_id, lease):
+        if diff_id in self.infos:
+            await self.db.write(lambda tx: tx_hold(tx, lease, "layer", diff_id))
+        return self.infos.get(diff_id)
 
     def open(self, diff_id):
         return os.open(self.root / diff_id[7:], os.O_RDONLY), 4, self.infos[diff_id].size_bytes
