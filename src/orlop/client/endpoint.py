@@ -5,7 +5,6 @@ Source: docker CLI reference, "docker context"; `~/.docker/contexts/meta/<sha256
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
@@ -84,6 +83,8 @@ def _parse(url: str, *, is_default: bool = False) -> Endpoint:
 
 
 def _context_host(name: str, config_dir: str) -> str | None:
+    import hashlib
+
     digest = hashlib.sha256(name.encode()).hexdigest()
     path = os.path.join(config_dir, "contexts", "meta", digest, "meta.json")
     try:
