@@ -24,7 +24,14 @@ from orlop.runtime import supervisor
 __all__ = ["JOBS", "load_jobs", "main"]
 
 JOBS: dict[str, str] = {
+    "layers.index": "orlop.store.layerjobs:index",
+    "layers.unpack": "orlop.store.layerjobs:unpack",
+    "layers.verify": "orlop.store.layerjobs:verify",
     "procs.echo": "orlop.procs.selftest:echo",
+    "trees.changes": "orlop.store.treejobs:changes",
+    "trees.diff": "orlop.store.treejobs:diff",
+    "trees.empty": "orlop.store.treejobs:empty",
+    "trees.usage": "orlop.store.treejobs:usage",
 }
 """Job name -> `module:function`; one line per job, resolved when the zygote starts."""
 

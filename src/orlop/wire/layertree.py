@@ -74,6 +74,7 @@ class LayerTree:
     def __init__(self) -> None:
         self.root = _implied_directory()
         self.entry_count = 0
+        self.has_root = False  # an entry for the root itself was among them
         self._directories: dict[bytes, Inode] = {b"": self.root}  # raw parent path -> what it resolved to
 
     def add(self, entry: TarEntry) -> None:
@@ -121,6 +122,7 @@ class LayerTree:
             if entry.kind is not _DIRECTORY:
                 raise self._refuse(entry, "the root of a layer must be a directory")
             self._set_metadata(self.root, entry)
+            self.has_root = True
             return
         base = names.pop()
         directory = self._resolve(names, entry)

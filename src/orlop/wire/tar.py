@@ -224,24 +224,25 @@ def _become_directory(entry: TarEntry) -> None:
     entry.size = entry.stored_size = 0
 
 
-def scan(buffer: Buffer) -> Iterator[TarEntry]:
-    """All entries of an archive in memory. Data is checked to be present, not read.
+def scan(buffer: Buffer, start: int = 0) -> Iterator[TarEntry]:
+    """All entries of an archive in memory, which begins at `start` and fills the buffer to its end.
+
+    Data is checked to be present, not read. Offsets in entries count from `start`.
 
     Raises:
         TarError: at the first thing that is not acceptable.
     """
     assembler = Assembler()
     take = assembler.block
-    at, end, count = 0, len(buffer), 0
+    at, end, count = start, len(buffer), 0
     while at < end:
         block = buffer[at : at + BLOCK]
         if block == _ZEROS or len(block) < BLOCK:
-            _check_end(buffer, at, assembler)
-            return
-        found = take(block, at)
+            break
+        found = take(block, at - start)
         at += BLOCK
         if isinstance(found, int):
-            entry, at = _read_payloads(assembler, buffer, at, found)
+            entry, at = _read_payloads(assembler, buffer, at, found, start)
             if entry is None:
                 continue
             found = entry
@@ -254,14 +255,16 @@ def scan(buffer: Buffer) -> Iterator[TarEntry]:
         if count > MAX_ENTRIES:
             raise TarError(f"archive with more than {MAX_ENTRIES} entries")
         yield found
-    _check_end(buffer, end, assembler)
+    _check_end(buffer, min(at, end), assembler, start)
 
 
-def _read_payloads(assembler: Assembler, buffer: Buffer, at: int, wanted: int) -> tuple[TarEntry | None, int]:
+def _read_payloads(
+    assembler: Assembler, buffer: Buffer, at: int, wanted: int, start: int
+) -> tuple[TarEntry | None, int]:
     """Feed the assembler until it has what it wants; the entry, if that completed one, and the new offset."""
     while wanted:
         if at + wanted > len(buffer):
-            raise TarError(f"truncated archive: an extension header at offset {at} is cut off")
+            raise TarError(f"truncated archive: an extension header at offset {at - start} is cut off")
         found = assembler.payload(buffer[at : at + wanted])
         at += wanted
         if isinstance(found, TarEntry):
@@ -270,16 +273,17 @@ def _read_payloads(assembler: Assembler, buffer: Buffer, at: int, wanted: int) -
     return None, at
 
 
-def _check_end(buffer: Buffer, at: int, assembler: Assembler) -> None:
+def _check_end(buffer: Buffer, at: int, assembler: Assembler, start: int) -> None:
+    shown = at - start
     if not assembler.is_between_entries:
-        raise TarError(f"truncated archive: an extension header before offset {at} has no entry")
+        raise TarError(f"truncated archive: an extension header before offset {shown} has no entry")
     end = len(buffer)
     if 0 < end - at < BLOCK:
-        raise TarError(f"truncated archive: {end - at} bytes at offset {at} are no block")
+        raise TarError(f"truncated archive: {end - at} bytes at offset {shown} are no block")
     while at < end:
         chunk = buffer[at : at + len(_ZERO_CHUNK)]
         if chunk != _ZERO_CHUNK[: len(chunk)]:
-            raise TarError(f"garbage behind the end of the archive, after offset {at}", offset=at)
+            raise TarError(f"garbage behind the end of the archive, after offset {shown}", offset=shown)
         at += len(chunk)
 
 
