@@ -11,6 +11,7 @@ file to a reader; the kernel tells them apart by EPOLLHUP, which `Hangup` waits 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from orlop.aio.scope import Scope
 __all__ = ["HijackedConnection", "relay", "shutdown_write"]
 
 BUFFER_BYTES = 128 << 10
+LINGER_S = 1.0
 
 InputFilter = Callable[[bytes], tuple[bytes, bool]]
 
@@ -119,7 +121,10 @@ async def relay(
             gone = scope.spawn(hangup.wait(), name="hangup")
             outward = scope.spawn(_outward(client, backend), name="out")
             await asyncio.wait({outward, gone}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (inward, gone, outward):
+            inward.cancel()
+            if not gone.done():
+                await _let_output_arrive(client)
+            for task in (gone, outward):
                 task.cancel()
     except _Detached:
         return True
@@ -139,6 +144,16 @@ async def _outward(client: HijackedConnection, backend: socket.socket) -> None:
         client.write_eof()
     except (BrokenPipeError, ConnectionError):
         return
+
+
+async def _let_output_arrive(client: HijackedConnection) -> None:
+    """TCP resets a connection closed with unread input; the peer may lose what it has not read."""
+    if client.socket.family == socket.AF_UNIX:
+        return
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(LINGER_S):
+            while await client.read():
+                pass
 
 
 async def _inward(

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import struct
+import time
 
 from orlop.aio.http_messages import Peer, Response, StreamResponse
+from orlop.base.clock import SystemClock
 from orlop.wire import gojson, http1
 
 __all__ = ["HTTP2_REFUSAL", "answer_head", "message", "peer_of", "refusal"]
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_clock = SystemClock()
 
 _REASONS = {
     101: "UPGRADED", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
@@ -33,7 +40,7 @@ def answer_head(
     response: Response | StreamResponse, head: http1.RequestHead, *, keeps_alive: bool
 ) -> tuple[bytes, bool]:
     """The head of an answer, and whether the connection may stay open after it."""
-    fields = list(response.headers)
+    fields = [*response.headers, ("Date", http_date(_clock.now_ns() // 1_000_000_000))]
     if isinstance(response, StreamResponse) and head.minor == 1:
         fields.append(("Transfer-Encoding", "chunked"))
     elif isinstance(response, StreamResponse):
@@ -45,6 +52,14 @@ def answer_head(
     elif head.minor == 0:
         fields.append(("Connection", "keep-alive"))
     return http1.encode_head(_status_line(response.status), fields), keeps_alive
+
+
+@functools.lru_cache(maxsize=2)
+def http_date(seconds: int) -> str:
+    """`Mon, 23 Nov 2026 07:20:08 GMT`; RFC 9110, section 5.6.7. English in every locale."""
+    moment = time.gmtime(seconds)
+    day, month = _DAYS[moment.tm_wday], _MONTHS[moment.tm_mon - 1]
+    return f"{day}, {moment.tm_mday:02} {month} {moment.tm_year} {time.strftime('%H:%M:%S', moment)} GMT"
 
 
 def message(status: int, text: str) -> Response:

@@ -73,10 +73,14 @@ class Query:
 
     def filters(self, name: str = "filters") -> Filters:
         """The `filters` parameter; see `parse_filters`."""
+        return Filters(self.filter_values(name))
+
+    def filter_values(self, name: str = "filters") -> dict[str, tuple[str, ...]]:
+        """The same as a plain mapping, for those who build their own."""
         return parse_filters(self.get(name))
 
 
-def parse_filters(text: str) -> Filters:
+def parse_filters(text: str) -> dict[str, tuple[str, ...]]:
     """Docker's filter grammar: `{"label": {"a=b": true}}`, or the older `{"label": ["a=b"]}`.
 
     Values whose flag is false are dropped. Which keys a noun accepts is the engine's business.
@@ -85,14 +89,14 @@ def parse_filters(text: str) -> Filters:
         InvalidInput: not of either form.
     """
     if not text:
-        return Filters()
+        return {}
     try:
         document = gojson.parse(text.encode("utf-8", "replace"), limit=MAX_FILTER_BYTES)
     except InvalidJson as error:
         raise InvalidInput(f"invalid filter: {error.message}") from None
     if not isinstance(document, dict):
         raise InvalidInput("invalid filter: not a map")
-    return Filters({key: _filter_values(key, value) for key, value in document.items()})
+    return {key: _filter_values(key, value) for key, value in document.items()}
 
 
 def _filter_values(key: str, value: object) -> tuple[str, ...]:

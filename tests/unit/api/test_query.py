@@ -40,8 +40,8 @@ def test_integers():
 
 
 def test_filters_in_both_forms():
-    assert parse_filters('{"label":{"a=b":true,"c":false},"name":["x","y"]}').get("label") == ("a=b",)
-    assert parse_filters('{"name":["x","y"]}').get("name") == ("x", "y")
+    assert parse_filters('{"label":{"a=b":true,"c":false},"name":["x","y"]}')["label"] == ("a=b",)
+    assert parse_filters('{"name":["x","y"]}')["name"] == ("x", "y")
     assert not parse_filters("")
 
 

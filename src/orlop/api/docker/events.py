@@ -32,7 +32,8 @@ async def events(engine: Engine, request: Request) -> Answer:
             f"`since` time ({query.get('since')}) cannot be after `until` time ({query.get('until')})"
         )
     # only `until`: dockerd then sends nothing of the past, too
-    subscription = engine.events.subscribe(since_ns=since_ns, until_ns=until_ns, filters=query.filters())
+    wanted = query.filter_values()
+    subscription = engine.events.subscribe(since_ns=since_ns, until_ns=until_ns, filters=wanted)
     return json_lines(_closing(subscription))
 
 
