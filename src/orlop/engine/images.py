@@ -1,0 +1,397 @@
+"""Images as clients see them: list, inspect, history, tag, remove, prune, save, load, import.
+
+Pulling and pushing lie in `transferring`. Containers are known here only through
+a callable that lists which image each one uses, given by the composition root.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from orlop.base import log
+from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
+from orlop.base.errors import InvalidInput, OrlopError
+from orlop.base.ids import LeaseId
+from orlop.engine.events import EventBus
+from orlop.engine.filters import Filters, parse_timestamp_ns
+from orlop.engine.image_filters import LIST_KEYS, PRUNE_KEYS, ImageFilter
+from orlop.engine.image_views import (
+    Deleted,
+    HistoryItem,
+    ImageInspect,
+    ImageMetadata,
+    ImageSummary,
+    PruneReport,
+    RootFs,
+    StatusLine,
+    StreamLine,
+    config_view,
+)
+from orlop.engine.views import GraphDriver
+from orlop.images.history import steps
+from orlop.images.importing import import_image
+from orlop.images.loading import load
+from orlop.images.model import Image, Layers
+from orlop.images.removal import ImageInUse, ImageUser, RemovalPlan, Subject, plan_removal, plan_single
+from orlop.images.saving import save, select_images
+from orlop.images.sharing import layers_size_bytes, lost_chains, shared_size_bytes
+from orlop.images.store import ImageStore
+from orlop.oci.imageconfig import RunConfig
+from orlop.oci.platform import Platform, host_platform
+from orlop.oci.reference import Reference, parse_reference
+from orlop.store.collect import Collector
+from orlop.store.leases import Leases
+
+__all__ = ["ApplyChanges", "ImageUsers", "Images", "ImportRequest"]
+
+_NANO = 1_000_000_000
+_ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's zero time: what clients test for
+_MISSING = "<missing>"  # docker CLI shows it, scripts look for it
+
+ImageUsers = Callable[[], Iterable[tuple[str, ImageUser]]]  # (image id, container) of every container
+ApplyChanges = Callable[[RunConfig, Sequence[str]], RunConfig]  # Dockerfile instructions of --change
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """What `docker import` says beside the tar."""
+
+    source: str = "-"
+    repository: str = ""
+    tag: str = ""
+    message: str = ""
+    changes: tuple[str, ...] = ()
+    platform: Platform | None = None
+
+
+class Images:
+    """The image service; one per engine."""
+
+    def __init__(
+        self,
+        store: ImageStore,
+        layers: Layers,
+        leases: Leases,
+        collector: Collector,
+        events: EventBus,
+        users: ImageUsers,
+        apply_changes: ApplyChanges,
+        clock: Clock | None = None,
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._leases = leases
+        self._collector = collector
+        self._events = events
+        self._users = users
+        self._apply_changes = apply_changes
+        self._clock = clock or SystemClock()
+
+    async def list(
+        self,
+        filters: Filters | None = None,
+        *,
+        show_all: bool = False,
+        with_shared_size: bool = False,
+        with_containers: bool = False,
+    ) -> Sequence[ImageSummary]:
+        """All images that pass the filters, newest first.
+
+        Args:
+            filters: `before dangling label label! reference since until`.
+            show_all: with unnamed images that others were made from.
+            with_shared_size: compute what is shared, else -1.
+            with_containers: count containers, else -1.
+        """
+        wanted = filters or Filters()
+        wanted.check_keys(LIST_KEYS)
+        images = await self._store.list()
+        chosen = await self._filter(wanted)
+        parents = {image.parent for image in images}
+        shared = shared_size_bytes(images) if with_shared_size else {}
+        users = self._users_by_image() if with_containers else {}
+        found = []
+        for image in sorted(images, key=lambda image: (-image.created_ns, image.id)):
+            if not show_all and not image.names and image.id in parents:
+                continue
+            tags = chosen.select(image)
+            if tags is None:
+                continue
+            count = len(users.get(image.id, ())) if with_containers else -1
+            found.append(_summary(image, tags, shared.get(image.id, -1), count))
+        return found
+
+    async def count(self) -> int:
+        """How many there are."""
+        return len(await self._store.list())
+
+    async def layers_size(self) -> int:
+        """Bytes of all layers of images, each counted once."""
+        return layers_size_bytes(await self._store.list())
+
+    async def usage(self) -> Sequence[ImageSummary]:
+        """The images part of `system df`."""
+        return await self.list(show_all=True, with_shared_size=True, with_containers=True)
+
+    async def inspect(self, name: str) -> ImageInspect:
+        """Everything about one image. Raises ImageNotFound."""
+        image = await self._store.resolve(name)
+        config = image.config
+        return ImageInspect(
+            id=image.id,
+            repo_tags=tuple(tag.familiar for tag in image.tags),
+            repo_digests=tuple(reference.familiar for reference in image.repo_digests),
+            parent=image.parent,
+            comment=config.comment or (config.history[-1].comment if config.history else ""),
+            created="" if config.created_ns is None else format_rfc3339_nano(config.created_ns),
+            docker_version=config.docker_version,
+            author=config.author,
+            config=config_view(config.run),
+            architecture=config.platform.architecture,
+            variant=config.platform.variant,
+            os=config.platform.os,
+            os_version=config.platform.os_version,
+            size=image.size_bytes,
+            graph_driver=GraphDriver(data=None, name="erofs"),
+            root_fs=RootFs("layers", image.diff_ids),
+            metadata=ImageMetadata(format_rfc3339_nano(image.tagged_ns) if image.tagged_ns else _ZERO_TIME),
+        )
+
+    async def history(self, name: str) -> Sequence[HistoryItem]:
+        """How an image was made, newest step first. Raises ImageNotFound."""
+        image = await self._store.resolve(name)
+        items = [
+            HistoryItem(
+                comment=step.entry.comment,
+                created=(step.entry.created_ns or 0) // _NANO,
+                created_by=step.entry.created_by,
+                id=_MISSING,
+                size=step.size_bytes,
+                tags=None,
+            )
+            for step in steps(image.config, image.layer_sizes)
+        ]
+        return await self._with_ids(image, items)
+
+    async def tag(self, name: str, repository: str, tag: str = "") -> None:
+        """Give an image another name. Raises ImageNotFound, InvalidReference."""
+        reference = _tag_reference(repository, tag)
+        image = await self._store.resolve(name)
+        await self._store.tag(image.id, reference)
+        self._publish("tag", image, reference.familiar)
+
+    async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> Sequence[Deleted]:
+        """Take a name away and, with the last one, the image. See `images.removal`.
+
+        Args:
+            name: a name, an id, or the beginning of an id.
+            force: also when several names or stopped containers hold the image.
+            prune: also remove unnamed images that it was made from.
+
+        Raises:
+            ImageNotFound, ImageInUse: with Docker's texts.
+        """
+        image, reference = await self._store.resolve_name(name)
+        plan = plan_removal(await self._subject(image), name, reference, force=force)
+        records = [*await self._carry_out(image, plan)]
+        parent = image.parent
+        while plan.delete and prune and parent:
+            above = await self._store.find(parent)
+            if above is None or above.names:
+                break
+            try:
+                records += await self._carry_out(above, plan_single(await self._subject(above)))
+            except ImageInUse:
+                break
+            parent = above.parent
+        if plan.delete:
+            await self._collect()
+        return records
+
+    async def prune(self, filters: Filters | None = None) -> PruneReport:
+        """Remove images that no container uses: unnamed ones, or with `dangling=false` all.
+
+        Args:
+            filters: `dangling label label! until`.
+        """
+        wanted = filters or Filters()
+        wanted.check_keys(PRUNE_KEYS)
+        dangling_only = wanted.get_bool("dangling", default=True)
+        chosen = await self._filter(Filters({key: wanted.get(key) for key in ("label", "label!", "until")}))
+        records: list[Deleted] = []
+        for image in await self._store.list():
+            if (dangling_only and image.names) or chosen.select(image) is None:
+                continue
+            try:
+                records += await self._carry_out(image, plan_single(await self._subject(image)))
+            except ImageInUse:
+                continue
+        freed = await self._collect()
+        self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
+        return PruneReport(tuple(records) or None, freed)
+
+    async def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """An archive of images, as `images.saving` says; they cannot be collected meanwhile.
+
+        Raises:
+            ImageNotFound, AmbiguousImage, InvalidReference: before the first byte.
+        """
+        selected = await select_images(self._store, names)
+        lease = await self._leases.create("save")
+        try:
+            for item in selected:
+                await self._store.hold(item.image.id, lease)
+                self._publish("save", item.image, item.image.id)
+        except BaseException:
+            await self._leases.release(lease)
+            raise
+        return self._released(save(selected, self._layers), lease)
+
+    async def load(
+        self, stream: AsyncIterator[bytes], platform: Platform | None = None
+    ) -> AsyncIterator[StreamLine]:
+        """Store the images of an archive; lines are those of `docker load`.
+
+        Raises:
+            BadArchive and others: as `images.loading.load`; nothing is stored then.
+        """
+        try:
+            async with self._leases.hold("load") as lease:
+                loaded = await load(
+                    stream, self._store, self._layers, lease, platform=platform or host_platform()
+                )
+        except OrlopError:
+            await self._collect()
+            raise
+        for item in loaded:
+            for name in item.names:
+                before = item.displaced.get(name.familiar)
+                if before is not None:
+                    yield StreamLine(
+                        f"The image {name.familiar} already exists, "
+                        f"renaming the old one with ID {before} to empty string\n"
+                    )
+                # docker CLI and docker-py match on these two texts
+                yield StreamLine(f"Loaded image: {name.familiar}\n")
+            if not item.names:
+                yield StreamLine(f"Loaded image ID: {item.image.id}\n")
+            self._publish("load", item.image, item.image.id)
+
+    async def import_(
+        self, stream: AsyncIterator[bytes], request: ImportRequest
+    ) -> AsyncIterator[StatusLine]:
+        """Make an image of the tar of a file system; the last line is its id."""
+        run = self._apply_changes(RunConfig(), request.changes)
+        names = [_tag_reference(request.repository, request.tag)] if request.repository else []
+        try:
+            async with self._leases.hold("import") as lease:
+                image = await import_image(
+                    stream,
+                    self._store,
+                    self._layers,
+                    lease,
+                    run=run,
+                    platform=request.platform or host_platform(),
+                    created_ns=self._clock.now_ns(),
+                    message=request.message or f"Imported from {request.source}",
+                    names=names,
+                )
+        except OrlopError:
+            await self._collect()
+            raise
+        self._publish("import", image, names[0].familiar if names else image.id)
+        yield StatusLine(image.id)
+
+    async def _filter(self, filters: Filters) -> ImageFilter:
+        until_ns = None
+        if "until" in filters:
+            if len(filters.get("until")) > 1:
+                raise InvalidInput("more than one until filter specified")
+            until_ns = parse_timestamp_ns(filters.get("until")[0], self._clock.now_ns())
+        before = [(await self._store.resolve(name)).created_ns for name in filters.get("before")]
+        since = [(await self._store.resolve(name)).created_ns for name in filters.get("since")]
+        if until_ns is not None:
+            before.append(until_ns)
+        return ImageFilter(filters, before_ns=min(before, default=None), since_ns=max(since, default=None))
+
+    async def _with_ids(self, image: Image, items: Sequence[HistoryItem]) -> Sequence[HistoryItem]:
+        """Name the first step by the image, and further ones as far as parents are known."""
+        found: list[HistoryItem] = []
+        current: Image | None = image
+        for item in items:
+            if current is None:
+                found.append(item)
+                continue
+            tags = tuple(tag.familiar for tag in current.tags) or None
+            found.append(
+                HistoryItem(item.comment, item.created, item.created_by, current.id, item.size, tags)
+            )
+            current = await self._store.find(current.parent) if current.parent else None
+        return found
+
+    async def _subject(self, image: Image) -> Subject:
+        fresh = await self._store.get(image.id)
+        users = self._users_by_image().get(image.id, [])
+        return Subject(
+            id=image.id,
+            names=fresh.names,
+            users=tuple(users),
+            has_children=bool(await self._store.children(image.id)),
+        )
+
+    def _users_by_image(self) -> dict[str, Sequence[ImageUser]]:
+        found: defaultdict[str, Sequence[ImageUser]] = defaultdict(tuple)
+        for image_id, user in self._users():
+            found[image_id] = (*found[image_id], user)
+        return found
+
+    async def _carry_out(self, image: Image, plan: RemovalPlan) -> Sequence[Deleted]:
+        await self._store.remove(image.id, plan.untag, delete=plan.delete)
+        records = [Deleted(untagged=name.familiar) for name in plan.untag]
+        for _ in plan.untag:
+            self._publish("untag", image, image.id)
+        if plan.delete:
+            chains = lost_chains(image, await self._store.list())
+            records += [Deleted(deleted=digest) for digest in (image.id, *chains)]
+            self._publish("delete", image, image.id)
+        return records
+
+    async def _collect(self) -> int:
+        try:
+            return (await self._collector.run()).size_bytes
+        except OrlopError as error:  # what was asked for is done; the next collection frees the space
+            log.warning("collection failed", error=error)
+            return 0
+
+    async def _released(self, chunks: AsyncIterator[bytes], lease: LeaseId) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await self._leases.release(lease)
+
+    def _publish(self, action: str, image: Image, name: str) -> None:
+        self._events.publish("image", action, image.id, {**image.config.run.labels, "name": name})
+
+
+def _summary(image: Image, tags: Sequence[Reference], shared: int, containers: int) -> ImageSummary:
+    return ImageSummary(
+        containers=containers,
+        created=image.created_ns // _NANO,
+        id=image.id,
+        labels=dict(image.config.run.labels) or None,
+        parent_id=image.parent,
+        repo_digests=tuple(reference.familiar for reference in image.repo_digests),
+        repo_tags=tuple(tag.familiar for tag in tags),
+        shared_size=shared,
+        size=image.size_bytes,
+    )
+
+
+def _tag_reference(repository: str, tag: str) -> Reference:
+    reference = parse_reference(repository)
+    if reference.digest is not None:
+        raise InvalidInput("refusing to create a tag with a digest reference")
+    return reference.with_tag(tag) if tag else reference.with_default_tag()
