@@ -35,7 +35,7 @@ from orlop.registry.errors import (
 )
 from orlop.registry.retry import RetryPolicy
 from orlop.registry.session import Answer, Session, Wire
-from orlop.registry.upload import BlobSource, Sent, upload_blob
+from orlop.registry.upload import BlobSource, Sent, mount_blob, upload_blob
 
 __all__ = ["MAX_MANIFEST_BYTES", "Registry", "RemoteManifest", "Repository"]
 
@@ -222,20 +222,13 @@ class Repository:
 
         return await self.try_each(head)
 
-    async def upload(
-        self,
-        descriptor: Descriptor,
-        source: BlobSource,
-        *,
-        mount_from: str | None = None,
-        sent: Sent = lambda _: None,
-    ) -> bool:
-        """Upload a blob; True when it was mounted from `mount_from` instead. See `upload_blob`."""
-        return await self.try_each(
-            lambda session: upload_blob(
-                session, self.reference.path, descriptor, source, mount_from=mount_from, sent=sent
-            )
-        )
+    async def mount(self, digest: Digest, source: str) -> bool:
+        """Share a blob of the repository at path `source` of this registry; False when it will not."""
+        return await self.try_each(lambda session: mount_blob(session, self.reference.path, digest, source))
+
+    async def upload(self, source: BlobSource, *, sent: Sent = lambda _: None) -> None:
+        """Send a blob. See `upload_blob`."""
+        await self.try_each(lambda session: upload_blob(session, self.reference.path, source, sent=sent))
 
     async def tags(self) -> list[str]:
         """All tags, in the registry's order.

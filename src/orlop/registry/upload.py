@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote
 
@@ -19,13 +18,13 @@ from orlop.aio.http_client import ConnectFailed
 from orlop.aio.url import Url, with_query
 from orlop.base import log
 from orlop.base.errors import OrlopError
-from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest, algorithm
 from orlop.registry.auth import scope_text
 from orlop.registry.errors import BadRegistry, parse_problem
 from orlop.registry.retry import Attempts
 from orlop.registry.session import TRANSIENT_ERRORS, Answer, Session, read_answer
 
-__all__ = ["BlobSource", "Sent", "upload_blob"]
+__all__ = ["BlobSource", "Sent", "mount_blob", "upload_blob"]
 
 _MAX_ANSWER_BYTES = 64 << 10
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})\Z")
@@ -36,52 +35,73 @@ Sent = Callable[[int], None]
 
 
 class BlobSource(Protocol):
-    """Bytes to upload, readable again from any offset."""
+    """Bytes to upload, readable again from any offset; the same bytes every time."""
+
+    @property
+    def size_bytes(self) -> int | None:
+        """How many bytes; None when that is known only at the end."""
+
+    @property
+    def digest(self) -> Digest:
+        """Of all bytes; asked for when they have been read to the end."""
 
     def chunks(self, offset: int) -> AsyncIterator[bytes | memoryview]:
         """The bytes from `offset` to the end."""
 
 
-@dataclass(frozen=True, slots=True)
 class _RestOf:
-    source: BlobSource
-    offset: int
-    length: int
-    sent: Sent
+    """What is left of a source, as a request body."""
+
+    def __init__(self, source: BlobSource, offset: int, sent: Sent) -> None:
+        self._source = source
+        self._offset = offset
+        self._sent = sent
+        self.position = offset
+
+    @property
+    def length(self) -> int | None:
+        size = self._source.size_bytes
+        return None if size is None else size - self._offset
 
     async def chunks(self) -> AsyncIterator[bytes | memoryview]:
-        position = self.offset
-        async for chunk in self.source.chunks(self.offset):
+        self.position = self._offset
+        async for chunk in self._source.chunks(self._offset):
             yield chunk
-            position += len(chunk)
-            self.sent(position)
+            self.position += len(chunk)
+            self._sent(self.position)
 
 
-async def upload_blob(
-    session: Session,
-    repository: str,
-    descriptor: Descriptor,
-    source: BlobSource,
-    *,
-    mount_from: str | None = None,
-    sent: Sent = lambda _: None,
-) -> bool:
-    """Make sure that `repository` has the blob; True when it was mounted and nothing was sent.
-
-    Args:
-        session: the registry's own endpoint, for pushing.
-        repository: path of the target.
-        descriptor: digest and size of what `source` gives.
-        source: read from offset 0, and again from later offsets after failures.
-        mount_from: another repository of the same registry that has the blob.
-        sent: told the bytes handed over so far; may go back after a failure.
+async def mount_blob(session: Session, repository: str, digest: Digest, source: str) -> bool:
+    """Let `repository` share a blob of `source` on the same registry; False when it does not.
 
     Raises:
         RegistryError and the errors of `HttpClient.request`.
     """
-    upload = _Upload(session, repository, descriptor, source, sent)
-    if await upload.begin(mount_from):
-        return True
+    path = f"/v2/{repository}/blobs/uploads/?mount={quote(digest, safe='')}&from={quote(source, safe='')}"
+    scope = f"{scope_text(repository, 'pull,push')} {scope_text(source, 'pull')}"
+    answer = await session.call("POST", session.endpoint.url(path), scope=scope)
+    if answer.status == 202:  # not mounted: the registry has begun an upload instead
+        upload = _Upload(session, repository, None, lambda _: None)
+        upload.take_location(answer)
+        await upload.cancel()
+    return answer.status == 201
+
+
+async def upload_blob(
+    session: Session, repository: str, source: BlobSource, *, sent: Sent = lambda _: None
+) -> None:
+    """Send a blob; `repository` has it when this returns.
+
+    Args:
+        session: the registry's own endpoint, for pushing.
+        repository: path of the target.
+        source: read from offset 0, and again from later offsets after failures.
+        sent: told the bytes handed over so far; may go back after a failure.
+
+    Raises:
+        RegistryError and the errors of `HttpClient.request`; what `source` raises.
+    """
+    upload = _Upload(session, repository, source, sent)
     attempts = Attempts(session.wire.retry)
     while True:
         begun = upload.position
@@ -98,7 +118,7 @@ async def upload_blob(
             await upload.cancel()
             raise
         else:
-            return False
+            return
 
 
 class _UploadLost(Exception):
@@ -114,65 +134,54 @@ def _cause(error: Exception) -> Exception:
 class _Upload:
     """The state of one upload: where it is and how far it has come."""
 
-    def __init__(
-        self, session: Session, repository: str, descriptor: Descriptor, source: BlobSource, sent: Sent
-    ) -> None:
+    def __init__(self, session: Session, repository: str, source: BlobSource | None, sent: Sent) -> None:
         self._session = session
         self._repository = repository
-        self._descriptor = descriptor
         self._source = source
         self._sent = sent
         self._scope = scope_text(repository, "pull,push")
         self._location: Url | None = None
+        self._is_sent = False
         self.position = 0
-
-    async def begin(self, mount_from: str | None = None) -> bool:
-        """Open an upload, or mount; True when the registry mounted."""
-        path, scope = f"/v2/{self._repository}/blobs/uploads/", self._scope
-        if mount_from is not None:
-            path += f"?mount={quote(self._descriptor.digest, safe='')}&from={quote(mount_from, safe='')}"
-            scope += " " + scope_text(mount_from, "pull")
-        answer = await self._session.call("POST", self._session.endpoint.url(path), scope=scope)
-        if answer.status == 201 and mount_from is not None:
-            return True
-        if answer.status != 202:
-            if mount_from is not None:
-                return await self.begin()  # some registries refuse instead of falling back
-            raise parse_problem(answer.status, answer.headers, answer.body).to_error()
-        self._take_location(answer)
-        self.position = 0
-        return False
 
     async def send(self) -> None:
-        """PATCH everything from the position on."""
+        """Open an upload if there is none, and PATCH everything from the position on."""
         if self._location is None:
-            await self.begin()
-        size = self._descriptor.size_bytes
-        if self.position == size:
+            url = self._session.endpoint.url(f"/v2/{self._repository}/blobs/uploads/")
+            answer = await self._session.call("POST", url, scope=self._scope)
+            if answer.status != 202:
+                raise parse_problem(answer.status, answer.headers, answer.body).to_error()
+            self.take_location(answer)
+            self.position, self._is_sent = 0, False
+        source = self._known_source()
+        size = source.size_bytes
+        if self._is_sent or self.position == size:
             return
         headers = {"Content-Type": "application/octet-stream"}
-        if self.position:
+        if self.position and size is not None:
             headers["Content-Range"] = f"{self.position}-{size - 1}"
-        body = _RestOf(self._source, self.position, size - self.position, self._sent)
+        body = _RestOf(source, self.position, self._sent)
         answer = await self._once("PATCH", self._known_location(), headers, body)
         if answer.status not in {201, 202, 204}:
             self._fail(answer)
-        self._take_location(answer)
-        self.position = size
+        self.take_location(answer)
+        self.position, self._is_sent = body.position, True
 
     async def commit(self) -> None:
         """PUT the digest; the blob exists afterwards."""
-        url = with_query(self._known_location(), digest=self._descriptor.digest)
+        digest = self._known_source().digest
+        url = with_query(self._known_location(), digest=digest)
         answer = await self._once("PUT", url, {"Content-Type": "application/octet-stream"}, None)
         if answer.status not in {201, 204}:
             self._fail(answer)
         claimed = answer.header("docker-content-digest")
-        if claimed and claimed.startswith("sha256:") and claimed != self._descriptor.digest:
-            raise BadRegistry(f"{self._session.endpoint.origin} stored {claimed} instead of what was sent")
+        if claimed.startswith(f"{algorithm(digest)}:") and claimed != digest:
+            raise BadRegistry(f"{self._session.endpoint.origin} stored {claimed} instead of {digest}")
 
     async def recover(self) -> None:
         """Ask how far the upload came; forget it when the registry cannot tell."""
-        location, self._location, self.position = self._location, None, 0
+        location, self._location = self._location, None
+        self.position, self._is_sent = 0, False
         if location is None:
             return
         try:
@@ -183,10 +192,11 @@ class _Upload:
         if answer.status in {202, 204} and match is not None:
             self._location = location
             if answer.header("location"):
-                self._take_location(answer)
+                self.take_location(answer)
             # "0-0" is one byte to some and none to others: none is the safe reading
             end = int(match[1]) + 1 if match[1] != "0" else 0
-            self.position = end if end <= self._descriptor.size_bytes else 0
+            size = self._known_source().size_bytes
+            self.position = end if size is None or end <= size else 0
 
     async def cancel(self) -> None:
         """Tell the registry to forget the upload; a courtesy that may fail."""
@@ -210,11 +220,16 @@ class _Upload:
         is_lost = answer.status in {404, 408, 416, 429} or answer.status >= 500
         raise _UploadLost(problem.to_error()) if is_lost else problem.to_error()
 
+    def _known_source(self) -> BlobSource:
+        assert self._source is not None
+        return self._source
+
     def _known_location(self) -> Url:
         assert self._location is not None
         return self._location
 
-    def _take_location(self, answer: Answer) -> None:
+    def take_location(self, answer: Answer) -> None:
+        """Follow the upload to where the registry says it goes on."""
         location = answer.header("location")
         if not location:
             if self._location is None:
