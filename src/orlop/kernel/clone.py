@@ -19,7 +19,9 @@ from orlop.kernel.syscall import PTR, SIZE, SystemCall, os_error
 __all__ = ["clone3"]
 
 
-class _CloneArgs(ctypes.Structure):
+class CloneArgs(ctypes.Structure):
+    """The argument of the raw call."""
+
     # include/uapi/linux/sched.h, struct clone_args, CLONE_ARGS_SIZE_VER2
     _fields_ = (
         ("flags", c_uint64),
@@ -36,7 +38,7 @@ class _CloneArgs(ctypes.Structure):
     )
 
 
-_clone3 = SystemCall("clone3", PTR, SIZE, keeps_gil=True)
+raw_clone3 = SystemCall("clone3", PTR, SIZE, keeps_gil=True)
 
 
 def _hook(name: str) -> ctypes._NamedFuncPointer:
@@ -65,7 +67,7 @@ def clone3(
             children), ENOSYS, EAGAIN (pids limit).
     """
     pidfd = c_int(-1)
-    arguments = _CloneArgs(flags=flags | CLONE_PIDFD, exit_signal=exit_signal)
+    arguments = CloneArgs(flags=flags | CLONE_PIDFD, exit_signal=exit_signal)
     arguments.pidfd = ctypes.addressof(pidfd)
     if cgroup_fd is not None:
         arguments.flags |= CLONE_INTO_CGROUP
@@ -76,13 +78,13 @@ def clone3(
     return (0, -1) if pid == 0 else (pid, pidfd.value)
 
 
-def _call_between_hooks(arguments: _CloneArgs) -> tuple[int, int]:
+def _call_between_hooks(arguments: CloneArgs) -> tuple[int, int]:
     """(pid, errno). Nothing between the hooks may raise, or the import lock stays taken."""
     pointer, size = byref(arguments), sizeof(arguments)
     pid, error = -1, 0
     _before_fork()
     try:
-        pid = _clone3(pointer, size)
+        pid = raw_clone3(pointer, size)
     except OSError as failure:
         error = failure.errno or 0
     finally:

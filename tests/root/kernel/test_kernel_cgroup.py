@@ -10,6 +10,7 @@ import pytest
 from orlop.kernel import cgroup as cgroups
 from orlop.kernel.cgroup import Cgroup, Mode
 from orlop.kernel.cgroup_limits import Limits
+from orlop.kernel.cgroup_oom import OomWatch
 from orlop.kernel.clone import clone3
 from orlop.kernel.devicefilter import ALLOW_ALL, DeviceRule, attach, restrict
 
@@ -154,6 +155,17 @@ def test_memory_limit_kills_and_is_counted(cgroup):
     assert (before, cgroup.oom_kill_count()) == (0, 1)
     assert cgroup.stats().memory.limit_bytes == 32 << 20
     assert cgroup.stats().memory.max_usage_bytes > 16 << 20
+
+
+def test_a_watch_wakes_when_memory_is_out(cgroup):
+    cgroup.apply(Limits(memory_limit_bytes=32 << 20))
+
+    with OomWatch(cgroup) as watch, member(cgroup, lambda: bytearray(200 << 20)) as (_, pidfd):
+        status_of(pidfd)
+        assert select.select([watch], [], [], 5)[0]
+        assert watch.new_kills() == 1
+        assert watch.new_kills() == 0
+        assert not select.select([watch], [], [], 0)[0]
 
 
 def test_memory_limits_can_be_raised_and_lowered(cgroup):
