@@ -68,8 +68,8 @@ def test_filters_choose_by_label_time_and_pattern(service):
         assert await listed(service, label_not=["a"]) == ["<none>", "new:1"]
         assert await listed(service, before=["new:1"]) == ["team/mid:2", "host:5000/team/mid:1", "old:1"]
         assert await listed(service, since=["old:1"], before=["new:1"]) == [
-            "host:5000/team/mid:1",
             "team/mid:2",
+            "host:5000/team/mid:1",
         ]
         assert await listed(service, dangling=["true"]) == ["<none>"]
         assert "<none>" not in await listed(service, dangling=["false"])
