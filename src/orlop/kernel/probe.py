@@ -16,9 +16,9 @@ from functools import lru_cache
 
 from orlop.kernel import cgroup, clone, filesystems, mount, namespaces, openat, process
 from orlop.kernel.filesystems import LayerStyle
-from orlop.kernel.syscall import fd_path
+from orlop.kernel.syscall import Path, fd_path
 
-__all__ = ["Abilities", "abilities", "kernel_version"]
+__all__ = ["Abilities", "abilities", "has_file_backed_erofs", "kernel_version"]
 
 _NO_FD = 0x7FFFFFFF  # beyond any limit on fds
 _RELEASE = re.compile(r"(\d+)\.(\d+)")
@@ -29,7 +29,6 @@ class Abilities:
     """The facts, for `info` and `doctor`, and for whoever chooses between two ways."""
 
     kernel: tuple[int, int]
-    file_backed_erofs: bool
     overlay_layers: LayerStyle | None  # None: no overlay
     cgroup_mode: cgroup.Mode
     cgroup_controllers: frozenset[str]
@@ -57,7 +56,6 @@ def abilities() -> Abilities:
     host = cgroup.detect()
     return Abilities(
         kernel=kernel_version(os.uname().release),
-        file_backed_erofs=_errno_of(_mount_no_image) == errno.EINVAL,
         overlay_layers=_overlay_layers(),
         cgroup_mode=host.mode,
         cgroup_controllers=host.v2_controllers if host.mode is cgroup.Mode.V2 else frozenset(host.v1),
@@ -68,6 +66,24 @@ def abilities() -> Abilities:
         apparmor=_first_line("/sys/module/apparmor/parameters/enabled") == "Y",
         user_namespaces=_first_line("/proc/sys/user/max_user_namespaces") not in ("", "0"),
     )
+
+
+@lru_cache(maxsize=8)
+def has_file_backed_erofs(directory: Path) -> bool:
+    """Whether layers stored in a directory of ours can be mounted without a loop device.
+
+    The file system has a say too: tmpfs and overlay lack what EROFS reads through. Tried with an
+    unnamed file of zeros: EINVAL says that it was read and is no image, ENOTBLK that it must be a device.
+    """
+    try:
+        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    try:
+        os.ftruncate(fd, 65536)
+        return _errno_of(lambda: os.close(filesystems.erofs_fd(fd_path(fd)))) == errno.EINVAL
+    finally:
+        os.close(fd)
 
 
 def kernel_version(release: str) -> tuple[int, int]:
@@ -82,16 +98,6 @@ def _errno_of(call: Callable[[], object]) -> int:
     except OSError as error:
         return error.errno or 0
     return 0
-
-
-def _mount_no_image() -> None:
-    """EINVAL: the kernel read the file and found no image in it; ENOTBLK: it wants a device."""
-    fd = os.memfd_create("no-image", os.MFD_CLOEXEC)
-    try:
-        os.ftruncate(fd, 65536)
-        os.close(filesystems.erofs_fd(fd_path(fd)))
-    finally:
-        os.close(fd)
 
 
 def _overlay_layers() -> LayerStyle | None:

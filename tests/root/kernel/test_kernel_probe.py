@@ -7,7 +7,7 @@ import pytest
 
 from orlop.kernel import cgroup, loop, mount
 from orlop.kernel.filesystems import LayerStyle, erofs_mount
-from orlop.kernel.probe import abilities, kernel_version
+from orlop.kernel.probe import abilities, has_file_backed_erofs, kernel_version
 
 pytestmark = pytest.mark.root
 
@@ -22,6 +22,13 @@ def test_what_this_host_can_do_agrees_with_what_the_other_tests_do():
         assert found.overlay_layers is LayerStyle.FD
     if found.kernel >= (5, 7) and found.cgroup_mode is not cgroup.Mode.V1:
         assert found.clone_into_cgroup
+
+
+def test_file_backed_erofs_depends_on_the_file_system(tmp_path):
+    if abilities().kernel >= (6, 12) and "erofs" in Path("/proc/filesystems").read_text():
+        assert has_file_backed_erofs(str(tmp_path))
+    assert not has_file_backed_erofs("/dev/shm")
+    assert not has_file_backed_erofs("/proc")
 
 
 def test_kernel_versions():
