@@ -24,6 +24,11 @@ from orlop.runtime import supervisor
 __all__ = ["JOBS", "load_jobs", "main"]
 
 JOBS: dict[str, str] = {
+    "files.archive": "orlop.engine.copyjobs:archive",
+    "files.copy-up": "orlop.engine.copyup:copy_up",
+    "files.export": "orlop.engine.copyjobs:export",
+    "files.extract": "orlop.engine.copyjobs:extract",
+    "files.stat": "orlop.engine.copyjobs:stat_path",
     "layers.index": "orlop.store.layerjobs:index",
     "layers.unpack": "orlop.store.layerjobs:unpack",
     "layers.verify": "orlop.store.layerjobs:verify",

@@ -1,0 +1,225 @@
+"""Create a container: check, resolve, decide every default, prepare the root, write one row.
+
+Order: name reserved (memory) -> image resolved -> volumes ensured -> snapshot prepared -> row
+committed -> event. A crash before the row leaves a snapshot and perhaps anonymous volumes without
+an owner; the reconciliation takes the snapshot away, `volume prune` the volumes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from orlop.base import failpoints, ids
+from orlop.base.errors import InvalidInput, NotFound
+from orlop.base.ids import ContainerId, SnapshotKey
+from orlop.engine import mounts, privileges
+from orlop.engine.hostconfig import apply_defaults, check_config, check_host
+from orlop.engine.launch import log_spec
+from orlop.engine.merge import merge_config, path_and_args
+from orlop.engine.model import Container, MountRecord, Record, State
+from orlop.engine.names import check_name, random_name
+from orlop.engine.requests import ContainerConfig, CreateRequest, HostConfig
+from orlop.engine.services import Services, emit
+from orlop.engine.views import CreateResult, MountPoint
+from orlop.images.model import Image
+from orlop.oci.platform import parse_platform
+from orlop.wire import gojson
+
+__all__ = ["create"]
+
+
+async def create(services: Services, request: CreateRequest) -> CreateResult:
+    """Make a container that has not run yet.
+
+    Raises:
+        InvalidInput, NotFound, NameInUse: with dockerd's texts.
+    """
+    if not request.config.image and not request.config.cmd and not request.config.entrypoint:
+        raise InvalidInput("no command specified")
+    check_config(request.config)
+    warnings = check_host(request.host, request.config, services.defaults.processors)
+    container_id = ContainerId(ids.new_hex_id())
+    wanted = request.name.removeprefix("/")
+    name = check_name(wanted) if wanted else random_name(services.catalog.names)
+    services.catalog.reserve_name(name, container_id)
+    try:
+        container = await _make(services, request, container_id, name)
+    except BaseException:
+        services.catalog.release_name(name, container_id)
+        raise
+    emit(services, container, "create")
+    return CreateResult(container_id, tuple(warnings))
+
+
+async def _make(
+    services: Services, request: CreateRequest, container_id: ContainerId, name: str
+) -> Container:
+    image = await services.images.resolve(request.config.image)
+    _check_platform(request.platform, image)
+    inherited = image_run_config(image)
+    config = _own_config(merge_config(request.config, inherited), request.host, container_id)
+    host = apply_defaults(request.host, services.defaults)
+    _check_launch(host)
+    _check_shared(services, host)
+    resolved = await _resolve_mounts(services, config, host)
+    path, args = path_and_args(config)
+    record = Record(
+        id=container_id,
+        name=name,
+        created_ns=services.clock.now_ns(),
+        image_id=image.id,
+        image_name=request.config.image,
+        layers=tuple(image.diff_ids),
+        platform=image.config.platform.os,
+        path=path,
+        args=args,
+        config=config,
+        host=host,
+        networking=request.networking,
+        mounts=resolved,
+    )
+    container = Container(record, State())
+    container.workspace = await services.snapshots.prepare(SnapshotKey(container_id), image.diff_ids)
+    failpoints.hit("container.create.snapshot-prepared")
+    try:
+        await services.catalog.add(container)
+    except BaseException:
+        await services.snapshots.discard(SnapshotKey(container_id))
+        raise
+    failpoints.hit("container.create.row-written")
+    return container
+
+
+def image_run_config(image: Image) -> ContainerConfig:
+    """What the image says about running it."""
+    document = gojson.parse(image.config.raw)
+    return gojson.decode(ContainerConfig, document.get("config") or {})
+
+
+def _own_config(config: ContainerConfig, host: HostConfig, container_id: ContainerId) -> ContainerConfig:
+    if config.hostname:
+        return config
+    if host.network_mode == "host" or host.uts_mode == "host":
+        return replace(config, hostname=os.uname().nodename)
+    if host.network_mode.startswith("container:"):
+        return config
+    return replace(config, hostname=container_id[:12])
+
+
+def _check_platform(text: str, image: Image) -> None:
+    if not text:
+        return
+    wanted, found = parse_platform(text), image.config.platform
+    if (wanted.os, wanted.architecture) != (found.os, found.architecture):
+        raise NotFound(
+            f"image with reference {image.id} was found but does not provide the specified platform "
+            f"({text[:60]})"
+        )
+
+
+def _check_launch(host: HostConfig) -> None:
+    """Find now what would otherwise only fail at the first start."""
+    privileges.capabilities(host)
+    privileges.sysctls(host)
+    privileges.check_device_rules(host.device_cgroup_rules or ())
+    privileges.parse_security(host.security_opt or (), is_privileged=host.privileged, no_new_privileges=False)
+    log_spec(host.log_config, "")
+
+
+def _check_shared(services: Services, host: HostConfig) -> None:
+    """`container:X` modes and links must name containers that exist."""
+    for mode in (host.network_mode, host.ipc_mode, host.pid_mode):
+        if mode.startswith("container:"):
+            services.catalog.get(mode.removeprefix("container:"))
+    if host.network_mode not in ("bridge", "host", "none") and not host.network_mode.startswith("container:"):
+        raise NotFound(f"network {host.network_mode[:100]} not found")
+    for link in host.links or ():
+        name = link.partition(":")[0]
+        if services.catalog.find(name) is None:
+            raise InvalidInput(f"could not get container for {name[:100]}: No such container: {name[:100]}")
+
+
+async def _resolve_mounts(
+    services: Services, config: ContainerConfig, host: HostConfig
+) -> tuple[MountRecord, ...]:
+    """Turn wishes into mounts; volumes are created here. `--volumes-from` comes first, own wishes win."""
+    wishes = mounts.collect_wishes(config, host)
+    targets = {wish.target for wish in wishes if not _is_image_volume(wish)}
+    resolved: dict[str, MountRecord] = {}
+    for text in host.volumes_from or ():
+        reference, read_only = mounts.split_volumes_from(text)
+        for mount in services.catalog.get(reference).record.mounts:
+            if mount.point.type != "tmpfs" and mount.point.destination not in targets:
+                resolved[mount.point.destination] = _inherit(mount, read_only=bool(read_only))
+    for wish in wishes:
+        if _is_image_volume(wish) and wish.target in resolved:
+            continue
+        resolved[wish.target] = await _resolve(services, wish)
+    return tuple(resolved.values())
+
+
+def _is_image_volume(wish: mounts.Wish) -> bool:
+    return wish.kind == "volume" and not wish.source and not wish.mode
+
+
+def _inherit(mount: MountRecord, *, read_only: bool) -> MountRecord:
+    if not read_only or not mount.point.rw:
+        return replace(mount, copy_up=False, is_anonymous=False)
+    point = replace(mount.point, rw=False, mode="ro")
+    options = (*(word for word in mount.options if word != "rw"), "ro")
+    return replace(mount, point=point, options=options, copy_up=False, is_anonymous=False)
+
+
+async def _resolve(services: Services, wish: mounts.Wish) -> MountRecord:
+    match wish.kind:
+        case "bind":
+            return _resolve_bind(services, wish)
+        case "volume":
+            return await _resolve_volume(services, wish)
+        case _:
+            point = MountPoint("tmpfs", destination=wish.target, mode=wish.mode, rw=not wish.is_read_only)
+            return MountRecord(point, wish.tmpfs_options)
+
+
+def _resolve_bind(services: Services, wish: mounts.Wish) -> MountRecord:
+    if not os.path.lexists(wish.source) and not wish.create_source:
+        raise InvalidInput(
+            f'invalid mount config for type "bind": bind source path does not exist: {wish.source[:300]}'
+        )
+    propagation = wish.propagation or "rprivate"
+    holds_us = os.path.commonpath([wish.source, services.data_root]) == wish.source
+    if holds_us and propagation in ("rprivate", "private"):
+        propagation = "rslave"  # a layer unmounted by us must not stay busy in the container
+    words = ["rbind" if wish.is_recursive else "bind", propagation]
+    if wish.is_read_only:
+        words.append("ro")
+    point = MountPoint(
+        "bind",
+        source=wish.source,
+        destination=wish.target,
+        mode=wish.mode,
+        rw=not wish.is_read_only,
+        propagation=propagation,
+    )
+    return MountRecord(point, tuple(words), create_source=wish.create_source)
+
+
+async def _resolve_volume(services: Services, wish: mounts.Wish) -> MountRecord:
+    if wish.driver != "local":
+        driver = wish.driver[:100]
+        raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+    if wish.driver_options:
+        raise InvalidInput("options of the local volume driver are not available yet")
+    volume = await services.volumes.ensure(wish.source, wish.labels)
+    words = ("rbind", "rprivate", *(("ro",) if wish.is_read_only else ()))
+    point = MountPoint(
+        "volume",
+        name=volume.name,
+        source=services.volumes.path(volume.name),
+        destination=wish.target,
+        driver=volume.driver,
+        mode=wish.mode,
+        rw=not wish.is_read_only,
+    )
+    return MountRecord(point, words, copy_up=wish.copy_up, is_anonymous=not wish.source, subpath=wish.subpath)

@@ -1,0 +1,241 @@
+"""Execs: further processes in a running container.
+
+An exec is asked for, started once, and remembered until its container ends or some time has
+passed; nothing of it is stored. After a restart of the engine running execs are gone from the list,
+but they go on in the container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from orlop.base import ids, log
+from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
+from orlop.base.ids import ExecId
+from orlop.engine import privileges
+from orlop.engine.catalog import Catalog
+from orlop.engine.detach import parse_detach_keys
+from orlop.engine.lifecycle import NotPossible, Status
+from orlop.engine.merge import overlay_env, process_env
+from orlop.engine.model import Container
+from orlop.engine.requests import ExecConfig, ExecStart
+from orlop.engine.services import Services, emit
+from orlop.engine.views import ExecInspect, ProcessConfigView
+from orlop.runtime.contract import ExecTask, StartFailed, Task
+from orlop.runtime.spec import AttachSpec, ExecSpec, ProcessSpec
+
+__all__ = ["Exec", "Execs", "NoSuchExec"]
+
+_MAX_KEPT = 1000  # finished execs of a container that are still shown
+
+
+class NoSuchExec(NotFound):
+    """No exec has this id."""
+
+    code = "no-such-exec"
+
+
+class ExecGone(OrlopError):
+    """The exec has been started before."""
+
+    kind = Kind.CONFLICT
+    code = "exec-state"
+
+
+@dataclass(slots=True)
+class Exec:
+    """One exec: what was asked for and how far it is."""
+
+    id: ExecId
+    container: Container
+    config: ExecConfig
+    is_started: bool = False
+    is_running: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+    task: ExecTask | None = None
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Execs:
+    """All execs that are known."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._execs: dict[str, Exec] = {}
+
+    @property
+    def catalog(self) -> Catalog:
+        """The containers."""
+        return self._services.catalog
+
+    def create(self, container: Container, config: ExecConfig) -> ExecId:
+        """Ask for a process; it does not run yet.
+
+        Raises:
+            NotPossible: the container does not run; dockerd's texts.
+            InvalidInput: no command.
+        """
+        _running_task(container)
+        if not config.cmd:
+            raise InvalidInput("No exec command specified")
+        if config.detach_keys:
+            parse_detach_keys(config.detach_keys)
+        if config.working_dir and not config.working_dir.startswith("/"):
+            raise InvalidInput(f"Cwd must be an absolute path: {config.working_dir[:200]!r}")
+        exec_id = ExecId(ids.new_hex_id())
+        self._forget_old(container)
+        self._execs[exec_id] = Exec(exec_id, container, config)
+        container.exec_ids.add(exec_id)
+        words = " ".join(config.cmd)
+        emit(self._services, container, f"exec_create: {words}", execID=exec_id)
+        return exec_id
+
+    def get(self, exec_id: str) -> Exec:
+        """The exec.
+
+        Raises:
+            NoSuchExec: with dockerd's text.
+        """
+        found = self._execs.get(exec_id)
+        if found is None:
+            raise NoSuchExec(f"No such exec instance: {exec_id[:100]}")
+        return found
+
+    async def start(self, item: Exec, request: ExecStart) -> ExecTask:
+        """Run it. The task's `stream` is the caller's unless `detach` was asked for.
+
+        Raises:
+            ExecGone: it was started before.
+            NotPossible: the container does not run.
+            StartFailed: the program could not be executed.
+        """
+        if item.is_started:
+            state = "running" if item.is_running else "stopped"
+            raise ExecGone(f"Error: Exec command {item.id} is already {state}")
+        task = _running_task(item.container)
+        item.is_started = True
+        item.is_running = True
+        config = item.config
+        words = " ".join(config.cmd or ())
+        spec = ExecSpec(item.id, self._process(item, request), is_privileged=config.privileged)
+        attach = None
+        if not request.detach:
+            attach = AttachSpec(config.attach_stdin, config.attach_stdout, config.attach_stderr)
+        emit(self._services, item.container, f"exec_start: {words}", execID=item.id)
+        try:
+            running = await task.exec(spec, attach)
+        except StartFailed as error:
+            self._ended(item, error.exit_code)
+            raise StartFailed(
+                f"OCI runtime exec failed: exec failed: {error.message}",
+                exit_code=error.exit_code,
+                step=error.step,
+                hint=error.hint,
+            ) from error
+        except BaseException:
+            self._ended(item, 126)
+            raise
+        item.task, item.pid = running, running.pid
+        self._services.later(self._watch(item, running), f"exec {item.id[:12]}")
+        return running
+
+    def inspect(self, exec_id: str) -> ExecInspect:
+        """What is known of it."""
+        item = self.get(exec_id)
+        config = item.config
+        words = config.cmd or ("",)
+        return ExecInspect(
+            id=item.id,
+            running=item.is_running,
+            exit_code=item.exit_code,
+            process_config=ProcessConfigView(
+                config.tty, words[0], tuple(words[1:]), config.privileged, config.user
+            ),
+            open_stdin=config.attach_stdin,
+            open_stderr=config.attach_stderr,
+            open_stdout=config.attach_stdout,
+            can_remove=False,
+            container_id=item.container.id,
+            detach_keys=config.detach_keys,
+            pid=item.pid,
+        )
+
+    async def resize(self, exec_id: str, rows: int, columns: int) -> None:
+        """Set the size of its terminal."""
+        item = self.get(exec_id)
+        if item.task is None or not item.is_running:
+            raise NotPossible(f"cannot resize a stopped exec: {item.id}")
+        await item.task.resize(rows, columns)
+
+    def container_ended(self, container: Container) -> None:
+        """Its execs have ended with it; they are not shown any more."""
+        for exec_id in tuple(container.exec_ids):
+            item = self._execs.get(exec_id)
+            if item is not None and (item.task is None or not item.is_running):
+                self._forget(item)
+
+    def _forget(self, item: Exec) -> None:
+        self._execs.pop(item.id, None)
+        item.container.exec_ids.discard(item.id)
+
+    def _forget_old(self, container: Container) -> None:
+        done = [
+            item
+            for exec_id in container.exec_ids
+            if (item := self._execs.get(exec_id)) is not None and item.exit_code is not None
+        ]
+        for item in done[: max(0, len(done) - _MAX_KEPT)]:
+            self._forget(item)
+
+    async def _watch(self, item: Exec, task: ExecTask) -> None:
+        try:
+            code = await task.wait()
+        except OrlopError as error:
+            log.debug("exec ended with its container", exec=item.id, error=error)
+            code = 137
+        self._ended(item, code)
+
+    def _ended(self, item: Exec, exit_code: int) -> None:
+        item.is_running = False
+        item.exit_code = exit_code
+        item.finished.set()
+        emit(self._services, item.container, "exec_die", execID=item.id, exitCode=str(exit_code))
+
+    def _process(self, item: Exec, request: ExecStart) -> ProcessSpec:
+        config, record = item.config, item.container.record
+        host = record.host
+        security = privileges.parse_security(
+            host.security_opt or (),
+            is_privileged=host.privileged or config.privileged,
+            no_new_privileges=self._services.defaults.no_new_privileges,
+        )
+        allowed = replace(host, privileged=True) if config.privileged else host
+        size = request.console_size or config.console_size or ()
+        with_tty = replace(record.config, tty=config.tty)
+        return ProcessSpec(
+            args=tuple(config.cmd or ()),
+            env=overlay_env(process_env(with_tty, record.config.hostname), config.env or ()),
+            cwd=config.working_dir or record.config.working_dir or "/",
+            user=config.user or record.config.user,
+            extra_groups=host.group_add or (),
+            capabilities=privileges.capabilities(allowed),
+            has_seccomp=security.has_seccomp,
+            seccomp_profile=security.seccomp_profile,
+            no_new_privileges=security.no_new_privileges,
+            has_tty=config.tty,
+            tty_size=(size[0], size[1]) if config.tty and len(size) == 2 else (0, 0),
+            has_stdin=config.attach_stdin,
+            stdin_once=True,
+        )
+
+
+def _running_task(container: Container) -> Task:
+    if container.status is Status.PAUSED:
+        raise NotPossible(f"container {container.id} is paused, unpause the container before exec")
+    if container.status is Status.RESTARTING:
+        raise NotPossible(f"Container {container.id} is restarting, wait until the container is running")
+    if container.task is None:
+        raise NotPossible(f"container {container.id} is not running")
+    return container.task

@@ -1,0 +1,298 @@
+"""HostConfig: defaults decided, contradictions refused, what we cannot give said as warnings.
+
+Pure except for the number of processors, which is passed in. The texts are dockerd's: its tests, and
+the clients' users, know them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from orlop.base.errors import InvalidInput
+from orlop.engine.requests import ContainerConfig, HostConfig, LogConfig
+from orlop.engine.restart import check_policy
+from orlop.engine.signals import parse_signal
+
+__all__ = [
+    "MASKED_PATHS",
+    "READ_ONLY_PATHS",
+    "HostDefaults",
+    "apply_defaults",
+    "check_config",
+    "check_host",
+    "check_resources",
+    "fix_swap",
+]
+
+MIB = 1 << 20
+_MIN_MEMORY = 6 * MIB
+_DEFAULT_SHM = 64 * MIB
+_LOG_DRIVERS = ("json-file", "local", "none")
+_RUNTIMES = ("orlop", "runc", "io.containerd.runc.v2")
+_CPUSET = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*\Z")
+_NAMESPACED = ("private", "host", "none", "shareable", "")
+_MS = 1_000_000
+
+# Docker's lists; what stands in a container's inspect
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+READ_ONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+@dataclass(frozen=True, slots=True)
+class HostDefaults:
+    """The engine's own settings that a container inherits (`orlopd` flags)."""
+
+    cgroupns_mode: str = "private"
+    has_init: bool = False
+    log_driver: str = "json-file"
+    log_options: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[tuple[str, int, int], ...] = ()  # name, soft, hard
+    cgroup_parent: str = ""
+    dns: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    shm_size_bytes: int = _DEFAULT_SHM
+    processors: int = 1
+
+
+def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
+    """Every open choice decided, as inspect will show it."""
+    policy = host.restart_policy
+    if not policy.name:
+        policy = replace(policy, name="no")
+    network = host.network_mode
+    limit = host.pids_limit
+    return replace(
+        host,
+        network_mode="bridge" if network in ("", "default") else network,
+        ipc_mode=host.ipc_mode or "private",
+        cgroupns_mode=host.cgroupns_mode or ("host" if host.privileged else defaults.cgroupns_mode),
+        shm_size=host.shm_size or defaults.shm_size_bytes,
+        restart_policy=policy,
+        log_config=_default_log(host.log_config, defaults),
+        memory_swap=fix_swap(host.memory, host.memory_swap),
+        memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
+        oom_kill_disable=bool(host.oom_kill_disable),
+        pids_limit=limit if limit is not None and limit > 0 else None,
+        masked_paths=_default_paths(host.masked_paths, MASKED_PATHS, is_privileged=host.privileged),
+        readonly_paths=_default_paths(host.readonly_paths, READ_ONLY_PATHS, is_privileged=host.privileged),
+        runtime=host.runtime or "orlop",
+        dns=host.dns if host.dns is not None else (),
+        dns_options=host.dns_options if host.dns_options is not None else (),
+        dns_search=host.dns_search if host.dns_search is not None else (),
+        console_size=host.console_size if len(host.console_size) == 2 else (0, 0),
+    )
+
+
+def _default_log(config: LogConfig, defaults: HostDefaults) -> LogConfig:
+    kind = config.type or defaults.log_driver
+    inherited = dict(defaults.log_options) if kind == defaults.log_driver else {}
+    return LogConfig(kind, {**inherited, **(config.config or {})})
+
+
+def _default_paths(
+    paths: tuple[str, ...] | None, default: tuple[str, ...], *, is_privileged: bool
+) -> tuple[str, ...] | None:
+    if paths is not None:
+        return paths
+    return None if is_privileged else default
+
+
+def fix_swap(memory: int, swap: int) -> int:
+    """Memory and swap together; Docker gives as much swap as memory."""
+    return memory * 2 if memory > 0 and swap == 0 else swap
+
+
+def check_host(host: HostConfig, config: ContainerConfig, processors: int) -> list[str]:
+    """Refuse contradictions; returns warnings for what has no effect here."""
+    check_policy(host.restart_policy)
+    if host.auto_remove and host.restart_policy.name not in ("", "no"):
+        raise InvalidInput("can't create 'AutoRemove' container with restart policy")
+    if host.shm_size < 0:
+        raise InvalidInput("SHM size can not be less than 0")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidInput(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if host.runtime and host.runtime not in _RUNTIMES:
+        raise InvalidInput(f"unknown or invalid runtime name: {host.runtime[:100]}")
+    if host.isolation not in ("", "default"):
+        raise InvalidInput(f"invalid isolation '{host.isolation[:100]}' on linux")
+    if host.storage_opt:
+        raise InvalidInput(
+            "--storage-opt is not supported: a container's layer has no quota of its own",
+            hint="limit the file system that holds the data root",
+        )
+    _check_namespaces(host, config)
+    _check_log(host.log_config)
+    warnings = check_resources(host, processors)
+    if host.memory_swappiness not in (None, -1) and not 0 <= (host.memory_swappiness or 0) <= 100:
+        raise InvalidInput(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
+    if host.cpu_realtime_period or host.cpu_realtime_runtime:
+        raise InvalidInput("Your kernel does not support CPU real-time scheduler")
+    if host.device_requests:
+        names = host.device_requests[0].driver or "gpu"
+        raise InvalidInput(f'could not select device driver "{names[:60]}" with capabilities')
+    if host.network_mode in ("", "default", "bridge"):
+        warnings.append(
+            "The bridge network is not available yet: the container has only a loopback interface. "
+            "Use --network host for access to the host's network."
+        )
+    return warnings
+
+
+def _check_log(config: LogConfig) -> None:
+    if config.type and config.type not in _LOG_DRIVERS:
+        raise InvalidInput(f"logger: no log driver named '{config.type[:100]}' is registered")
+    known = {
+        "max-size",
+        "max-file",
+        "compress",
+        "labels",
+        "labels-regex",
+        "env",
+        "env-regex",
+        "tag",
+        "mode",
+        "max-buffer-size",
+    }
+    for name in config.config or {}:
+        if name not in known and config.type != "none":
+            raise InvalidInput(f"unknown log opt '{name[:100]}' for {config.type or 'json-file'} log driver")
+
+
+def _check_namespaces(host: HostConfig, config: ContainerConfig) -> None:
+    ipc, pid, uts, net = host.ipc_mode, host.pid_mode, host.uts_mode, host.network_mode
+    if ipc not in _NAMESPACED and not ipc.startswith("container:"):
+        raise InvalidInput(f"invalid IPC mode: {ipc[:100]}")
+    if pid not in ("", "host") and not pid.startswith("container:"):
+        raise InvalidInput(f"invalid PID mode: {pid[:100]}")
+    if uts not in ("", "host"):
+        raise InvalidInput(f"invalid UTS mode: {uts[:100]}")
+    if host.userns_mode not in ("", "host"):
+        raise InvalidInput(f"invalid user namespace mode: {host.userns_mode[:100]}")
+    if host.cgroupns_mode not in ("", "private", "host"):
+        raise InvalidInput(f"invalid cgroup namespace mode: {host.cgroupns_mode[:100]}")
+    if uts == "host" and (config.hostname or config.domainname):
+        raise InvalidInput("conflicting options: hostname and the UTS mode")
+    if net.startswith("container:"):
+        _check_shared_network(host, config)
+
+
+def _check_shared_network(host: HostConfig, config: ContainerConfig) -> None:
+    suffix = "and the container type network mode"
+    if not host.network_mode.removeprefix("container:"):
+        raise InvalidInput("Container cannot be linked to an empty container name or id")
+    for value, word in (
+        (config.hostname, "hostname"),
+        (host.links, "links"),
+        (host.dns, "dns"),
+        (host.extra_hosts, "custom host-to-IP mapping"),
+        (config.mac_address, "mac-address"),
+        (host.port_bindings, "port publishing"),
+        (host.publish_all_ports, "port publishing"),
+        (config.exposed_ports, "port exposing"),
+    ):
+        if value:
+            mode = "and the network mode" if word == "hostname" else suffix
+            raise InvalidInput(f"conflicting options: {word} {mode}")
+
+
+def check_resources(host: HostConfig, processors: int) -> list[str]:
+    """Refuse impossible limits; also used for `docker update`."""
+    _check_memory(host)
+    _check_cpu(host, processors)
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidInput("Range of blkio weight is from 10 to 1000")
+    warnings = []
+    if host.kernel_memory:
+        warnings.append("Kernel memory limits are deprecated and have no effect.")
+    if host.blkio_weight_device or host.blkio_device_read_bps or host.blkio_device_write_bps:
+        warnings.append("Block I/O limits of single devices have no effect.")
+    return warnings
+
+
+def _check_memory(host: HostConfig) -> None:
+    memory, swap = host.memory, host.memory_swap
+    if memory != 0 and memory < _MIN_MEMORY:
+        raise InvalidInput("Minimum memory limit allowed is 6MB")
+    if memory > 0 and 0 < swap < memory:
+        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if memory == 0 and swap > 0:
+        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if memory > 0 and host.memory_reservation > memory:
+        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if host.memory_reservation != 0 and host.memory_reservation < _MIN_MEMORY:
+        raise InvalidInput("Minimum memory reservation allowed is 6MB")
+
+
+def _check_cpu(host: HostConfig, processors: int) -> None:
+    if host.nano_cpus:
+        if host.cpu_period:
+            raise InvalidInput("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
+        if host.cpu_quota:
+            raise InvalidInput("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
+        if not 0 < host.nano_cpus <= processors * 1_000_000_000:
+            raise InvalidInput(
+                f"range of CPUs is from 0.01 to {processors}.00, "
+                f"as there are only {processors} CPUs available"
+            )
+    if host.cpu_shares < 0:
+        raise InvalidInput(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
+    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
+        raise InvalidInput(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
+    if 0 < host.cpu_quota < 1000:
+        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    for value, word in ((host.cpuset_cpus, "cpus"), (host.cpuset_mems, "mems")):
+        if value and not _CPUSET.match(value):
+            raise InvalidInput(f"Invalid value {value[:100]} for cpuset {word}")
+
+
+def check_config(config: ContainerConfig) -> None:
+    """Refuse what cannot be in a container's own configuration."""
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidInput(
+            f"the working directory '{config.working_dir[:200]}' is invalid, it needs to be an absolute path"
+        )
+    for item in config.env or ():
+        if not item.partition("=")[0]:
+            raise InvalidInput(f"invalid environment variable: {item[:100]}")
+    for text in (*(config.env or ()), *(config.cmd or ()), *(config.entrypoint or ()), config.working_dir):
+        if "\0" in text:
+            raise InvalidInput("invalid configuration: a NUL byte in command, environment or directory")
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
+    _check_health(config)
+
+
+def _check_health(config: ContainerConfig) -> None:
+    check = config.healthcheck
+    if check is None:
+        return
+    for value, word in (
+        (check.interval, "Interval"),
+        (check.timeout, "Timeout"),
+        (check.start_period, "StartPeriod"),
+        (check.start_interval, "StartInterval"),
+    ):
+        if value and value < _MS:
+            raise InvalidInput(f"{word} in Healthcheck cannot be less than 1ms")
+    if check.retries < 0:
+        raise InvalidInput("Retries in Healthcheck cannot be negative")
+    if check.test and check.test[0] not in ("", "NONE", "CMD", "CMD-SHELL"):
+        raise InvalidInput(f'Unknown type "{check.test[0][:60]}" in Healthcheck')

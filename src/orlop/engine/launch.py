@@ -1,0 +1,191 @@
+"""From a container's record to the spec that a supervisor runs.
+
+Pure but for the host's devices (`privileges.devices`). Nothing of the image decides about
+privileges here: only HostConfig and the engine's own settings do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orlop.base.errors import InvalidInput
+from orlop.engine import privileges
+from orlop.engine.hostconfig import HostDefaults
+from orlop.engine.merge import process_env
+from orlop.engine.model import MountRecord, Record
+from orlop.engine.requests import HostConfig, LogConfig
+from orlop.runtime.spec import (
+    ContainerSpec,
+    LogSpec,
+    MountSpec,
+    ProcessSpec,
+    ResourceSpec,
+    RootSpec,
+)
+
+__all__ = ["Namespaces", "Paths", "build_spec", "log_spec", "resource_spec"]
+
+_SIZE = re.compile(r"(\d{1,15})([bkmg]?)b?\Z", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_DEFAULT_LOG_SIZE = 20 << 20
+_DEFAULT_LOG_FILES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where a container's own files are on the host."""
+
+    run_dir: str
+    log_dir: str
+    hostname: str
+    hosts: str
+    resolv_conf: str
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """Namespaces to share, resolved: `host`, `private`, `none` or a path below /proc."""
+
+    network: str = "none"
+    ipc: str = "private"
+    pid: str = "private"
+
+
+def build_spec(
+    record: Record, root: RootSpec, paths: Paths, namespaces: Namespaces, defaults: HostDefaults
+) -> ContainerSpec:
+    """The spec of one start.
+
+    Raises:
+        InvalidInput: a device is gone, a profile is bad: what cannot be known at create.
+    """
+    host, config = record.host, record.config
+    return ContainerSpec(
+        id=record.id,
+        run_dir=paths.run_dir,
+        root=RootSpec(root.lowers, root.upper, root.work, is_read_only=host.readonly_rootfs),
+        process=_process(record, defaults),
+        log=log_spec(host.log_config, paths.log_dir),
+        hostname="" if host.uts_mode == "host" else config.hostname,
+        domainname="" if host.uts_mode == "host" else config.domainname,
+        mounts=(*_own_files(record, paths), *(_mount_spec(mount) for mount in _by_depth(record.mounts))),
+        devices=privileges.devices(host),
+        device_rules=privileges.check_device_rules(host.device_cgroup_rules or ()),
+        is_privileged=host.privileged,
+        masked_paths=host.masked_paths or (),
+        read_only_paths=host.readonly_paths or (),
+        sysctls=privileges.sysctls(host),
+        network=namespaces.network,
+        ipc=namespaces.ipc,
+        pid=namespaces.pid,
+        uts="host" if host.uts_mode == "host" else "private",
+        cgroupns=host.cgroupns_mode or "private",
+        cgroup_parent=host.cgroup_parent or defaults.cgroup_parent,
+        shm_size_bytes=host.shm_size or defaults.shm_size_bytes,
+        resources=resource_spec(host),
+        has_init=defaults.has_init if host.init is None else host.init,
+    )
+
+
+def _process(record: Record, defaults: HostDefaults) -> ProcessSpec:
+    host, config = record.host, record.config
+    security = privileges.parse_security(
+        host.security_opt or (),
+        is_privileged=host.privileged,
+        no_new_privileges=defaults.no_new_privileges,
+    )
+    rows, columns = (host.console_size[0], host.console_size[1]) if len(host.console_size) == 2 else (0, 0)
+    return ProcessSpec(
+        args=(record.path, *record.args),
+        env=process_env(config, config.hostname),
+        cwd=config.working_dir or "/",
+        user=config.user,
+        extra_groups=host.group_add or (),
+        capabilities=privileges.capabilities(host),
+        has_seccomp=security.has_seccomp,
+        seccomp_profile=security.seccomp_profile,
+        no_new_privileges=security.no_new_privileges,
+        rlimits=_rlimits(host, defaults),
+        oom_score_adj=host.oom_score_adj or None,
+        has_tty=config.tty,
+        tty_size=(rows, columns) if config.tty else (0, 0),
+        has_stdin=config.open_stdin,
+        stdin_once=config.stdin_once,
+    )
+
+
+def _rlimits(host: HostConfig, defaults: HostDefaults) -> dict[str, tuple[int, int]]:
+    limits = {name: (soft, hard) for name, soft, hard in defaults.ulimits}
+    for item in host.ulimits or ():
+        limits[item.name.lower().removeprefix("rlimit_")] = (item.soft, item.hard)
+    return limits
+
+
+def resource_spec(host: HostConfig) -> ResourceSpec:
+    """The cgroup limits of a HostConfig."""
+    return ResourceSpec(
+        memory_limit_bytes=max(host.memory, 0),
+        memory_reservation_bytes=host.memory_reservation,
+        memory_swap_bytes=host.memory_swap,
+        nano_cpus=host.nano_cpus,
+        cpu_shares=host.cpu_shares,
+        cpu_period_us=host.cpu_period,
+        cpu_quota_us=host.cpu_quota,
+        cpuset_cpus=host.cpuset_cpus,
+        cpuset_mems=host.cpuset_mems,
+        blkio_weight=host.blkio_weight,
+        pids_limit=host.pids_limit,
+        oom_kill_disable=bool(host.oom_kill_disable),
+    )
+
+
+def log_spec(config: LogConfig, directory: str) -> LogSpec:
+    """Where and how much is logged.
+
+    Raises:
+        InvalidInput: a size or count that is none.
+    """
+    options = config.config or {}
+    size, files = _DEFAULT_LOG_SIZE, _DEFAULT_LOG_FILES
+    if "max-size" in options and options["max-size"] != "-1":
+        size = _parse_size(options["max-size"])
+    if "max-file" in options:
+        text = options["max-file"]
+        if not text.isascii() or not text.isdecimal() or int(text[:9]) < 1:
+            raise InvalidInput("max-file cannot be less than 1")
+        files = int(text[:9])
+    return LogSpec(
+        driver=config.type or "json-file", directory=directory, max_size_bytes=size, max_files=files
+    )
+
+
+def _parse_size(text: str) -> int:
+    found = _SIZE.match(text.strip())
+    if not found or int(found[1]) == 0:
+        raise InvalidInput(f"invalid size: '{text[:40]}'")
+    return int(found[1]) * _UNITS[found[2].lower()]
+
+
+def _own_files(record: Record, paths: Paths) -> Iterable[MountSpec]:
+    taken = {mount.point.destination for mount in record.mounts}
+    for source, target in (
+        (paths.resolv_conf, "/etc/resolv.conf"),
+        (paths.hostname, "/etc/hostname"),
+        (paths.hosts, "/etc/hosts"),
+    ):
+        if target not in taken:
+            yield MountSpec("bind", target, source, ("rbind", "rprivate"))
+
+
+def _by_depth(mounts: Iterable[MountRecord]) -> list[MountRecord]:
+    """Parents before children; the sort is stable."""
+    return sorted(mounts, key=lambda mount: mount.point.destination.count("/"))
+
+
+def _mount_spec(mount: MountRecord) -> MountSpec:
+    point = mount.point
+    if point.type == "tmpfs":
+        return MountSpec("tmpfs", point.destination, "", mount.options)
+    return MountSpec("bind", point.destination, point.source, mount.options)

@@ -1,0 +1,149 @@
+"""A container's three sides, kept apart: what was asked, what we believe, what we hold.
+
+`Record` is the configuration document, `State` the last known state; both are values, stored in
+one row (0003_containers.sql) and replaced whole. `Container` is the entry in memory that holds
+the current two and the handles: the task, the lock, the waiters. Readers (`ps`, `inspect`)
+take the values from it and never a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from orlop.base.ids import ContainerId
+from orlop.engine.lifecycle import Status
+from orlop.engine.requests import ContainerConfig, HostConfig, NetworkingConfig
+from orlop.engine.views import HealthLog, MountPoint
+
+if TYPE_CHECKING:
+    from orlop.runtime.contract import Attachment, Task
+    from orlop.store.snapshots import Workspace
+
+__all__ = ["Container", "MountRecord", "Record", "State"]
+
+_HEALTH_LOG_ENTRIES = 5  # dockerd keeps five
+
+
+@dataclass(frozen=True, slots=True)
+class MountRecord:
+    """A resolved mount: what inspect shows of it, and how it is made.
+
+    `options` are fstab words. `copy_up` says that a volume that is still empty gets the
+    image's content of that directory. `subpath` is a path inside the volume, resolved at start.
+    """
+
+    point: MountPoint
+    options: tuple[str, ...] = ()
+    copy_up: bool = False
+    is_anonymous: bool = False
+    subpath: str = ""
+    create_source: bool = False  # dockerd makes the source of -v when it is missing
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was asked for, with every default decided. Changes by rename and update only."""
+
+    id: ContainerId
+    name: str
+    created_ns: int
+    image_id: str
+    image_name: str
+    layers: tuple[str, ...]
+    platform: str
+    path: str
+    args: tuple[str, ...]
+    config: ContainerConfig
+    host: HostConfig
+    networking: NetworkingConfig
+    mounts: tuple[MountRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What we believe. Times are 0 for never. `health` is empty without a check."""
+
+    status: Status = Status.CREATED
+    exit_code: int = 0
+    error: str = ""
+    pid: int = 0
+    started_ns: int = 0
+    finished_ns: int = 0
+    is_oom_killed: bool = False
+    restart_count: int = 0
+    was_stopped: bool = False  # by a user: `unless-stopped` stays down
+    health: str = ""
+    boot_id: str = ""  # of the boot in which it was last started
+
+
+class Container:
+    """The entry in memory. Owned by the catalogue; all access is from the event loop."""
+
+    __slots__ = (
+        "attachments",
+        "backoff",
+        "exec_ids",
+        "exit_waiters",
+        "failing_streak",
+        "health_log",
+        "keeps_after_exit",
+        "lock",
+        "record",
+        "removal_waiters",
+        "restart_delay_s",
+        "state",
+        "task",
+        "watcher",
+        "workspace",
+    )
+
+    def __init__(self, record: Record, state: State) -> None:
+        self.record = record
+        self.state = state
+        self.lock = asyncio.Lock()  # start, pause, remove, rename, update; never held by readers or stop
+        self.task: Task | None = None
+        self.watcher: asyncio.Task[None] | None = None
+        self.backoff: asyncio.Task[None] | None = None
+        self.restart_delay_s = 0.0
+        self.keeps_after_exit = False  # the coming exit is part of a restart: no AutoRemove
+        self.exit_waiters: set[asyncio.Future[State]] = set()
+        self.removal_waiters: set[asyncio.Future[State]] = set()
+        self.attachments: list[Attachment] = []
+        self.exec_ids: set[str] = set()
+        self.health_log: deque[HealthLog] = deque(maxlen=_HEALTH_LOG_ENTRIES)
+        self.failing_streak = 0
+        self.workspace: Workspace | None = None  # layers mounted; None until it is needed
+
+    @property
+    def id(self) -> ContainerId:
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def status(self) -> Status:
+        return self.state.status
+
+    def change(self, **changes: object) -> None:
+        """Replace the state by one with these fields changed."""
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+
+    def wake_exit_waiters(self) -> None:
+        """Tell everybody who waits for the next exit."""
+        _answer(self.exit_waiters, self.state)
+
+    def wake_removal_waiters(self) -> None:
+        """Tell everybody who waits for the removal."""
+        _answer(self.removal_waiters, self.state)
+
+
+def _answer(waiters: set[asyncio.Future[State]], state: State) -> None:
+    for waiter in tuple(waiters):
+        if not waiter.done():
+            waiter.set_result(state)
+    waiters.clear()

@@ -1,0 +1,162 @@
+"""Start a container: its files, its mounts, its supervisor; and watch it until it ends.
+
+`launch` is called with the container's lock held. The exit is handled without it: everything that
+an exit changes, it changes between two awaits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from orlop.base import failpoints
+from orlop.base.errors import InvalidInput
+from orlop.base.ids import SnapshotKey
+from orlop.engine import etcfiles
+from orlop.engine.launch import Namespaces, Paths, build_spec
+from orlop.engine.lifecycle import NotPossible, Status
+from orlop.engine.model import Container, MountRecord
+from orlop.engine.services import Services, container_paths
+from orlop.runtime.contract import StartFailed, Task
+from orlop.runtime.spec import RootSpec
+from orlop.store.snapshots import Workspace
+
+__all__ = ["launch", "prepare_root", "workspace_of"]
+
+# docker CLI derives its own exit code from these words in the message
+_PREFIX = "failed to create task for container: "
+
+
+async def launch(services: Services, container: Container) -> Task:
+    """Start the container's program; the caller applies the transition.
+
+    Raises:
+        StartFailed: it never ran; message and exit code as Docker's.
+        OrlopError: something that it needs is missing; nothing was started.
+    """
+    paths = container_paths(services, container.id)
+    attachments, container.attachments = container.attachments, []
+    try:
+        namespaces = _namespaces(services, container)
+        root = await prepare_root(services, container)
+        _make_directories(paths)
+        _write_files(services, container, paths)
+        _check_binds(container.record.mounts)
+        spec = build_spec(container.record, root, paths, namespaces, services.defaults)
+    except BaseException:
+        for attachment in attachments:
+            attachment.socket.close()
+        raise
+    failpoints.hit("container.start.before-supervisor")
+    try:
+        task = await services.runtime.start(spec, attachments)
+    except StartFailed as error:
+        raise StartFailed(
+            f"{_PREFIX}{error.message}", exit_code=error.exit_code, step=error.step, hint=error.hint
+        ) from error
+    failpoints.hit("container.start.after-supervisor")
+    return task
+
+
+async def prepare_root(services: Services, container: Container) -> RootSpec:
+    """The overlay of a container, with the volumes that are still empty filled from the image."""
+    workspace = await workspace_of(services, container)
+    root = RootSpec(tuple(workspace.lowers), workspace.upper, workspace.work)
+    for mount in container.record.mounts:
+        if mount.copy_up and _is_empty(mount.point.source):
+            await services.workers.run(
+                "files.copy-up",
+                {
+                    "lowers": list(root.lowers),
+                    "upper": root.upper,
+                    "source": mount.point.destination,
+                    "target": mount.point.source,
+                },
+            )
+    return root
+
+
+async def workspace_of(services: Services, container: Container) -> Workspace:
+    """The directories of its root, layers mounted."""
+    if container.workspace is None:
+        container.workspace = await services.snapshots.open(SnapshotKey(container.id))
+    return container.workspace
+
+
+def _is_empty(path: str) -> bool:
+    with os.scandir(path) as entries:
+        return next(entries, None) is None
+
+
+def _namespaces(services: Services, container: Container) -> Namespaces:
+    host = container.record.host
+    network = "host" if host.network_mode == "host" else "none"
+    if host.network_mode.startswith("container:"):
+        network = f"/proc/{_other_pid(services, host.network_mode, 'network')}/ns/net"
+    ipc = host.ipc_mode or "private"
+    if ipc.startswith("container:"):
+        ipc = f"/proc/{_other_pid(services, ipc, 'IPC')}/ns/ipc"
+    pid = host.pid_mode or "private"
+    if pid.startswith("container:"):
+        pid = f"/proc/{_other_pid(services, pid, 'PID')}/ns/pid"
+    return Namespaces(network, ipc, pid)
+
+
+def _other_pid(services: Services, mode: str, word: str) -> int:
+    other = services.catalog.get(mode.removeprefix("container:"))
+    if other.task is None or other.status not in (Status.RUNNING, Status.PAUSED):
+        raise NotPossible(f"cannot join {word} namespace of a non running container: {other.id}")
+    if word == "IPC" and other.record.host.ipc_mode not in ("shareable", "host"):
+        raise InvalidInput(f"non-shareable IPC of container {other.id} cannot be joined")
+    return other.task.pid
+
+
+def _make_directories(paths: Paths) -> None:
+    os.makedirs(paths.run_dir, mode=0o700, exist_ok=True)
+    os.makedirs(paths.log_dir, mode=0o700, exist_ok=True)
+
+
+def _write_files(services: Services, container: Container, paths: Paths) -> None:
+    record = container.record
+    host, config = record.host, record.config
+    if host.network_mode.startswith("container:"):
+        other = container_paths(
+            services, services.catalog.get(host.network_mode.removeprefix("container:")).id
+        )
+        for source, target in (
+            (other.hosts, paths.hosts),
+            (other.resolv_conf, paths.resolv_conf),
+            (other.hostname, paths.hostname),
+        ):
+            etcfiles.link(source, target)
+        return
+    defaults = services.defaults
+    etcfiles.write(paths.hostname, f"{config.hostname}\n")
+    etcfiles.write(
+        paths.hosts, etcfiles.hosts(host.extra_hosts or (), is_host_network=host.network_mode == "host")
+    )
+    etcfiles.write(
+        paths.resolv_conf,
+        etcfiles.resolv_conf(
+            host.dns or defaults.dns,
+            host.dns_search or defaults.dns_search,
+            host.dns_options or defaults.dns_options,
+        ),
+    )
+
+
+def _check_binds(mounts: Iterable[MountRecord]) -> None:
+    """Sources of -v are made, all others must be there."""
+    for mount in mounts:
+        if mount.point.type != "bind" or os.path.lexists(mount.point.source):
+            continue
+        if not mount.create_source:
+            raise InvalidInput(
+                f'invalid mount config for type "bind": bind source path does not exist: {mount.point.source}'
+            )
+        try:
+            os.makedirs(mount.point.source, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(
+                f"error while creating mount source path '{mount.point.source}': {error.strerror}"
+            ) from error

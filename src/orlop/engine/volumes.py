@@ -1,0 +1,272 @@
+"""Local volumes: a directory, a row, and who uses it.
+
+Layout: `<data_root>/volumes/<name>/_data`. The directory is made and synced before the row, and
+the row is deleted before the directory (renamed to `.trash-...`, then removed by a worker): what a crash
+leaves is a directory without a row, which `recover` takes away. Users of a volume are counted
+from the containers in memory, never stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from orlop.base import ids, log
+from orlop.base.clock import Clock, format_rfc3339_nano
+from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
+from orlop.engine.events import EventBus
+from orlop.engine.filters import Filters
+from orlop.engine.mounts import check_volume_name
+from orlop.engine.requests import VolumeCreateRequest
+from orlop.engine.trees import remove_tree, tree_usage
+from orlop.engine.views import VolumeList, VolumeView
+from orlop.procs.workers import Workers
+from orlop.store.db import Database, Tx
+from orlop.wire import gojson
+
+__all__ = ["NoSuchVolume", "Volume", "VolumeInUse", "Volumes"]
+
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"  # what `docker volume prune` looks for
+_TRASH = ".trash-"
+
+
+class NoSuchVolume(NotFound):
+    """No volume has this name."""
+
+    code = "no-such-volume"
+
+
+class VolumeInUse(OrlopError):
+    """A container refers to the volume."""
+
+    kind = Kind.CONFLICT
+    code = "volume-in-use"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A row."""
+
+    name: str
+    driver: str
+    is_anonymous: bool
+    created_ns: int
+    labels: dict[str, str] | None
+    options: dict[str, str] | None
+
+
+class Volumes:
+    """All local volumes of this engine.
+
+    Args:
+        db, workers, events, clock: services.
+        root: `<data_root>/volumes`, made when missing.
+        users: the ids of the containers that refer to a volume.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        workers: Workers,
+        events: EventBus,
+        clock: Clock,
+        root: str,
+        users: Callable[[str], Iterable[str]],
+    ) -> None:
+        self._db = db
+        self._workers = workers
+        self._events = events
+        self._clock = clock
+        self._root = root
+        self._users = users
+        self._volumes: dict[str, Volume] = {}
+        self._lock = asyncio.Lock()  # create and remove of one name must not cross; both are short
+
+    async def load(self) -> None:
+        """Read the rows and take away what a crash left."""
+        os.makedirs(self._root, mode=0o711, exist_ok=True)
+        rows = await self._db.read(_all_rows)
+        self._volumes = {volume.name: volume for volume in rows}
+        for entry in os.listdir(self._root):
+            if entry not in self._volumes:
+                await self._remove_tree(entry)
+
+    def find(self, name: str) -> Volume | None:
+        """The volume of this name."""
+        return self._volumes.get(name)
+
+    def get(self, name: str) -> Volume:
+        """The volume of this name.
+
+        Raises:
+            NoSuchVolume: with dockerd's text.
+        """
+        found = self._volumes.get(name)
+        if found is None:
+            raise NoSuchVolume(f"get {name[:255]}: no such volume")
+        return found
+
+    def path(self, name: str) -> str:
+        """The directory that is mounted."""
+        return os.path.join(self._root, name, "_data")
+
+    async def create(self, request: VolumeCreateRequest) -> VolumeView:
+        """Make a volume, or answer with the one of this name when its options agree."""
+        if request.driver not in ("", "local"):
+            driver = request.driver[:100]
+            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+        options = request.driver_opts or None
+        if options:
+            raise InvalidInput(
+                f"invalid option: {next(iter(options))[:60]!r}",
+                hint="options of the local volume driver are not available yet",
+            )
+        name = check_volume_name(request.name) if request.name else ids.new_hex_id()
+        async with self._lock:
+            found = self._volumes.get(name)
+            if found is None:
+                labels = dict(request.labels) if request.labels is not None else None
+                found = await self._make(name, labels, is_anonymous=not request.name)
+        return self.view(found)
+
+    async def ensure(self, name: str, labels: Mapping[str, str] | None = None) -> Volume:
+        """The volume of this name for a container, made when missing; an empty name makes a new one."""
+        async with self._lock:
+            found = self._volumes.get(name) if name else None
+            if found is not None:
+                return found
+            if not name:
+                return await self._make(ids.new_hex_id(), dict(labels or {}), is_anonymous=True)
+            return await self._make(name, dict(labels) if labels else None, is_anonymous=False)
+
+    def view(self, volume: Volume) -> VolumeView:
+        """What clients see."""
+        return VolumeView(
+            created_at=format_rfc3339_nano(volume.created_ns // 10**9 * 10**9),
+            driver=volume.driver,
+            labels=volume.labels,
+            mountpoint=self.path(volume.name),
+            name=volume.name,
+            options=volume.options,
+            scope="local",
+        )
+
+    def list(self, filters: Filters) -> VolumeList:
+        """All that pass the filters."""
+        filters.check_keys(("dangling", "driver", "label", "label!", "name"))
+        views = []
+        for volume in self._volumes.values():
+            if not filters.matches_pattern("name", volume.name):
+                continue
+            if not filters.matches_exactly("driver", volume.driver):
+                continue
+            if not filters.matches_labels("label", volume.labels):
+                continue
+            if not filters.excludes_labels("label!", volume.labels):
+                continue
+            if "dangling" in filters and filters.get_bool("dangling") == bool(self.users(volume.name)):
+                continue
+            views.append(self.view(volume))
+        return VolumeList(tuple(sorted(views, key=lambda view: view.name)), None)
+
+    def users(self, name: str) -> tuple[str, ...]:
+        """Ids of the containers that refer to it."""
+        return tuple(self._users(name))
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Delete a volume and its content.
+
+        Raises:
+            NoSuchVolume: unless forced.
+            VolumeInUse: with dockerd's text; forced or not.
+        """
+        async with self._lock:
+            volume = self._volumes.get(name)
+            if volume is None:
+                if force:
+                    return
+                raise NoSuchVolume(f"get {name[:255]}: no such volume")
+            users = self.users(name)
+            if users:
+                raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
+            await self._db.write(lambda tx: tx.execute("DELETE FROM volume WHERE name = ?", (name,)).close())
+            del self._volumes[name]
+        await self._remove_tree(name)
+        self._events.publish("volume", "destroy", name, {"driver": volume.driver})
+
+    async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
+        """Remove what nobody refers to: anonymous ones, or all with `all=true`. Names and bytes."""
+        filters.check_keys(("label", "label!", "all"))
+        takes_all = filters.get_bool("all")
+        removed, freed = [], 0
+        for volume in tuple(self._volumes.values()):
+            if not (volume.is_anonymous or takes_all) or self.users(volume.name):
+                continue
+            if not filters.matches_labels("label", volume.labels):
+                continue
+            if not filters.excludes_labels("label!", volume.labels):
+                continue
+            size = await self.usage(volume.name)
+            try:
+                await self.remove(volume.name)
+            except (VolumeInUse, NoSuchVolume):
+                continue
+            removed.append(volume.name)
+            freed += size
+        self._events.publish("volume", "prune", "", {"reclaimed": str(freed)})
+        return removed, freed
+
+    async def usage(self, name: str) -> int:
+        """Bytes on disk."""
+        return await tree_usage(self._workers, self.path(name))
+
+    async def _make(self, name: str, labels: dict[str, str] | None, *, is_anonymous: bool) -> Volume:
+        if is_anonymous:
+            labels = {ANONYMOUS_LABEL: "", **(labels or {})}
+        path = self.path(name)
+        os.makedirs(path, mode=0o755, exist_ok=True)
+        os.chmod(os.path.dirname(path), 0o701)  # like dockerd: traversable, not listable
+        volume = Volume(name, "local", is_anonymous, self._clock.now_ns(), labels, None)
+        row = (name, "local", int(is_anonymous), volume.created_ns, _json(labels), _json(None))
+        await self._db.write(
+            lambda tx: tx.execute("INSERT INTO volume VALUES (?, ?, ?, ?, ?, ?)", row).close()
+        )
+        self._volumes[name] = volume
+        self._events.publish("volume", "create", name, {"driver": "local"})
+        return volume
+
+    async def _remove_tree(self, entry: str) -> None:
+        """Rename out of the way, so that the name is free at once, then remove in a worker."""
+        path = os.path.join(self._root, entry)
+        trash = path
+        if not entry.startswith(_TRASH):
+            trash = os.path.join(self._root, _TRASH + ids.new_token())
+            try:
+                os.rename(path, trash)
+            except FileNotFoundError:
+                return
+        try:
+            await remove_tree(self._workers, trash)
+        except (OrlopError, OSError) as error:
+            log.warning(
+                "a volume's directory could not be removed; the next start tries again",
+                path=trash,
+                error=error,
+            )
+
+
+def _json(value: dict[str, str] | None) -> str:
+    return gojson.encode(value).decode().strip()
+
+
+def _all_rows(tx: Tx) -> list[Volume]:
+    rows = tx.execute("SELECT name, driver, is_anonymous, created_ns, labels, options FROM volume")
+    return [
+        Volume(
+            row[0], row[1], bool(row[2]), row[3], gojson.parse(row[4].encode()), gojson.parse(row[5].encode())
+        )
+        for row in rows
+    ]
