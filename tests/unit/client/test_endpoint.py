@@ -1,0 +1,65 @@
+"""Where the engine is looked for, and in which order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from orlop.base.errors import InvalidInput
+from orlop.client.endpoint import DEFAULT_SOCKET, resolve_endpoint
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A docker config directory with a context `far` that is the current one."""
+    meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"far").hexdigest()
+    meta.mkdir(parents=True)
+    (meta / "meta.json").write_text(
+        json.dumps({"Name": "far", "Endpoints": {"docker": {"Host": "tcp://far:1"}}})
+    )
+    (tmp_path / "config.json").write_text('{"currentContext": "far"}')
+    return {"DOCKER_CONFIG": str(tmp_path)}
+
+
+def test_without_anything_it_is_the_default_socket(tmp_path):
+    endpoint = resolve_endpoint({"HOME": str(tmp_path)})
+
+    assert (endpoint.path, endpoint.is_default) == (DEFAULT_SOCKET, True)
+
+
+def test_flags_come_before_the_environment_and_that_before_contexts(config):
+    hosts = {"ORLOP_HOST": "unix:///o", "DOCKER_HOST": "tcp://d:2"}
+
+    assert resolve_endpoint(config).host == "far"
+    assert resolve_endpoint(config | {"DOCKER_HOST": "tcp://d:2"}).host == "d"
+    assert resolve_endpoint(config | hosts).path == "/o"
+    assert resolve_endpoint(config | hosts, context="far").host == "far"
+    assert resolve_endpoint(config | hosts, context="default").is_default
+    assert resolve_endpoint(config | hosts, host="unix:///f").path == "/f"
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [("tcp://h:1", "h", 1), ("tcp://h", "h", 2375), ("tcp://[::1]:5", "::1", 5), ("h:7", "h", 7), ("tcp://:9", "localhost", 9), ("http://h:1/", "h", 1)],
+)  # fmt: skip
+def test_addresses(url, host, port):
+    endpoint = resolve_endpoint({}, host=url)
+
+    assert (endpoint.host, endpoint.port) == (host, port)
+
+
+def test_the_host_header_of_an_ipv6_address_has_brackets():
+    assert resolve_endpoint({}, host="tcp://[::1]:5").authority == "[::1]:5"
+
+
+@pytest.mark.parametrize("url", ["ssh://x", "unix://", "tcp://h:port", "npipe:////./pipe/x"])
+def test_what_cannot_be_reached_is_refused(url):
+    with pytest.raises(InvalidInput, match="invalid host"):
+        resolve_endpoint({}, host=url)
+
+
+def test_an_unknown_context_is_named(config):
+    with pytest.raises(InvalidInput, match='context "near"'):
+        resolve_endpoint(config, context="near")
