@@ -184,7 +184,7 @@ def choose_mounts(data_root: str, exec_root: str, workers: Workers, wanted: str 
     for name, attach in ways.items():
         if wanted not in ("", name):
             continue
-        problem = _try(exec_root, attach)
+        problem = _try(data_root, exec_root, attach)
         if problem is None:
             return MountedLayers(name, exec_root, attach)
         if wanted:
@@ -199,12 +199,16 @@ def _mount_loop(file: str, target: str) -> None:
         erofs_mount(device, target)
 
 
-def _try(exec_root: str, attach: Attach) -> str | None:
-    """Mount an empty layer; what went wrong, or None."""
-    folder = os.path.join(exec_root, f"probe-{ids.new_token()}")
-    target = os.path.join(folder, "mount")
+def _try(data_root: str, exec_root: str, attach: Attach) -> str | None:
+    """Mount an empty layer; what went wrong, or None.
+
+    Its file lies where layers do: EROFS reads through some file systems (ext4, xfs, btrfs) and not
+    through others (tmpfs, overlay), and the exec root is usually a tmpfs.
+    """
+    token = ids.new_token()
+    target = os.path.join(exec_root, f"probe-{token}")
+    file = os.path.join(data_root, f"probe-{token}")
     os.makedirs(target, 0o700)
-    file = os.path.join(folder, "layer")
     try:
         with open(file, "wb") as out:
             out.write(_empty_layer())
@@ -213,7 +217,9 @@ def _try(exec_root: str, attach: Attach) -> str | None:
     except OSError as error:
         return describe_os_error(error)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file)
+        shutil.rmtree(target, ignore_errors=True)
     return None
 
 
