@@ -53,6 +53,8 @@ class HttpConnection(asyncio.Protocol):
         self._body: StreamBody | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_idle_timer = True
+        self._scanned = 0  # bytes of _input that hold no end of a head
         self._write_waiter: asyncio.Future[None] | None = None
         self._is_fresh = True  # nothing was served yet: an HTTP/2 preface may come
         self._is_upgrade = False
@@ -137,9 +139,11 @@ class HttpConnection(asyncio.Protocol):
         """Start to serve the next buffered request, if its head is complete."""
         if self._is_fresh and self._input[:3] == b"PRI" and self._sniff_http2():
             return
-        if self._input[:2] == b"\r\n":  # RFC 9112, section 2.2: one empty line before a request is ignored
+        if self._scanned < 2 and self._input[:2] == b"\r\n":  # RFC 9112, section 2.2: ignored
             del self._input[:2]
-        end = self._input.find(b"\r\n\r\n", 0, http1.MAX_HEAD_BYTES)
+            self._scanned = 0
+        end = self._input.find(b"\r\n\r\n", max(self._scanned - 3, 0), http1.MAX_HEAD_BYTES)
+        self._scanned = len(self._input) if end < 0 else 0  # a head in many pieces is searched once
         try:
             if end < 0:
                 self._await_head()
@@ -155,7 +159,7 @@ class HttpConnection(asyncio.Protocol):
     def _await_head(self) -> None:
         """Check what is there of a head and start its clock (slow clients may not hold a connection)."""
         size = len(self._input)
-        newline = self._input.find(b"\n")
+        newline = self._input.find(b"\n", 0, 64 << 10)
         if size >= http1.MAX_HEAD_BYTES:
             raise http1.HeadTooLarge("request header too large")
         if newline == 0 or (newline > 0 and self._input[newline - 1] != 0x0D) or self._input[:1] == b"\x16":
@@ -351,8 +355,6 @@ class HttpConnection(asyncio.Protocol):
         return taken
 
     # -- small things
-
-    _is_idle_timer = True
 
     def _set_timer(self, delay_s: float | None, action: Callable[[], None] | None = None) -> None:
         if self._timer is not None:

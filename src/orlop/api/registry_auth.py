@@ -16,7 +16,7 @@ from orlop.wire import gojson
 
 __all__ = ["find_registry_auth", "registry_config"]
 
-MAX_HEADER = 32 << 10
+MAX_HEADER = 512 << 10
 
 
 def find_registry_auth(headers: Mapping[str, str]) -> AuthConfig | None:

@@ -40,7 +40,7 @@ __all__ = [
     "response_framing",
 ]
 
-MAX_HEAD_BYTES = 64 << 10
+MAX_HEAD_BYTES = 1 << 20  # build arguments and labels travel in the target; Go allows the same
 MAX_FIELDS = 200
 MAX_CHUNK_LINE = 256
 MAX_TRAILER_BYTES = 8 << 10

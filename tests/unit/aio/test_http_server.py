@@ -121,7 +121,7 @@ def test_expect_continue_is_answered_when_the_handler_reads(tmp_path):
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01", b"400"),
         (b"GET / HTTP/1.1\r\n" + HOST + b"Expect: magic\r\n\r\n", b"417"),
-        (b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"a" * 70_000, b"431"),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"a" * 1_100_000, b"431"),
         (b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 300 + b"\r\n", b"431"),
         (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 9999999\r\n\r\n", b"500"),
     ],
@@ -132,6 +132,21 @@ def test_what_could_be_misread_is_refused_and_closed(tmp_path, data, status):
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"Connection: close" in answer
     assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_large_head_in_small_pieces_is_read_in_linear_time(tmp_path):
+    async def talk(door):
+        reader, writer = await door.connect()
+        writer.write(b"GET /?" + b"a" * 10 + b" HTTP/1.1\r\n" + HOST + b"A: ")
+        for _ in range(2000):
+            writer.write(b"b" * 400)
+            await asyncio.sleep(0)
+        writer.write(b"\r\nConnection: close\r\n\r")
+        await asyncio.sleep(0.01)
+        writer.write(b"\n")
+        return await asyncio.wait_for(reader.read(), 5)
+
+    assert run(tmp_path, echo, talk).startswith(b"HTTP/1.1 200")
 
 
 def test_http2_with_prior_knowledge_gets_a_goaway(tmp_path):

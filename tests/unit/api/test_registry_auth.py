@@ -33,7 +33,7 @@ def test_nothing_is_nothing(value):
     assert find_registry_auth({"x-registry-auth": value}) is None
 
 
-@pytest.mark.parametrize("value", ["!", "W10=", "eA==", "A" * 40_000, header({"username": 1}), "=" * 10_000])
+@pytest.mark.parametrize("value", ["!", "W10=", "eA==", "A" * 600_000, header({"username": 1}), "=" * 10_000])
 def test_garbage_is_refused(value):
     if set(value) == {"="}:
         assert find_registry_auth({"x-registry-auth": value}) is None

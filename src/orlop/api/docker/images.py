@@ -1,0 +1,146 @@
+"""Images: list, inspect, history, tag, remove, prune, save, load, import, pull, push.
+
+Spec: Docker Engine API v1.51, "Image" and "Distribution".
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from orlop.aio.http_messages import Response
+from orlop.api.errors import error_message
+from orlop.api.query import Query
+from orlop.api.registry_auth import find_registry_auth
+from orlop.api.request import Answer, ErrorLine, Request, bytes_stream, json_response, progress_stream
+from orlop.api.routes import Route
+from orlop.base.errors import InvalidInput, OrlopError
+from orlop.engine.filters import Filters
+from orlop.engine.images import ImportRequest
+from orlop.oci.platform import Platform, parse_platform
+
+if TYPE_CHECKING:
+    from orlop.engine.engine import Engine
+
+__all__ = ["ROUTES"]
+
+
+async def list_images(engine: Engine, request: Request) -> Answer:
+    query = request.query
+    filters = query.filters()
+    if query.get("filter") and request.version < (1, 41):  # before there were filters
+        filters = Filters({**{key: filters.get(key) for key in filters}, "reference": [query.get("filter")]})
+    return json_response(
+        await engine.images.list(
+            filters,
+            show_all=query.get_bool("all"),
+            with_shared_size=query.get_bool("shared-size"),
+        )
+    )
+
+
+async def inspect(engine: Engine, request: Request) -> Answer:
+    return json_response(await engine.images.inspect(request.params["name"]))
+
+
+async def history(engine: Engine, request: Request) -> Answer:
+    return json_response(await engine.images.history(request.params["name"]))
+
+
+async def tag(engine: Engine, request: Request) -> Answer:
+    await engine.images.tag(request.params["name"], request.query.get("repo"), request.query.get("tag"))
+    return Response(201)
+
+
+async def remove(engine: Engine, request: Request) -> Answer:
+    query = request.query
+    return json_response(
+        await engine.images.remove(
+            request.params["name"], force=query.get_bool("force"), prune=not query.get_bool("noprune")
+        )
+    )
+
+
+async def prune(engine: Engine, request: Request) -> Answer:
+    return json_response(await engine.images.prune(request.query.filters()))
+
+
+async def save(engine: Engine, request: Request) -> Answer:
+    names = [request.params["name"]] if "name" in request.params else request.query.get_all("names")
+    if not names:
+        raise InvalidInput("no images to save: give names")
+    return bytes_stream(await engine.images.save(names))
+
+
+async def load(engine: Engine, request: Request) -> Answer:
+    """The status is 200 in any case: clients look for the error in the stream."""
+    lines = engine.images.load(aiter(request.body), _platform(request.query))
+    return await progress_stream(_with_error_line(lines))
+
+
+async def create(engine: Engine, request: Request) -> Answer:
+    """Pull (`fromImage`) or import (`fromSrc`)."""
+    query = request.query
+    if query.get("fromImage"):
+        auth = find_registry_auth(request.headers)
+        return await progress_stream(
+            engine.images.transfers.pull(
+                query.get("fromImage"), query.get("tag"), query.get("platform"), auth
+            )
+        )
+    source = query.get("fromSrc")
+    if source != "-":
+        raise InvalidInput(
+            f"cannot import from {source[:200]!r}",
+            hint="download it and import the file, or `-` for a stream",
+        )
+    wanted = ImportRequest(
+        source=source,
+        repository=query.get("repo"),
+        tag=query.get("tag"),
+        message=query.get("message"),
+        changes=tuple(query.get_all("changes")),
+        platform=_platform(query),
+    )
+    return await progress_stream(engine.images.import_(aiter(request.body), wanted))
+
+
+async def push(engine: Engine, request: Request) -> Answer:
+    auth = find_registry_auth(request.headers)
+    return await progress_stream(
+        engine.images.transfers.push(request.params["name"], request.query.get("tag"), auth)
+    )
+
+
+async def inspect_distribution(engine: Engine, request: Request) -> Answer:
+    auth = find_registry_auth(request.headers)
+    return json_response(await engine.images.transfers.inspect_distribution(request.params["name"], auth))
+
+
+def _platform(query: Query) -> Platform | None:
+    text = query.get("platform")
+    return parse_platform(text) if text and not text.startswith("{") else None
+
+
+async def _with_error_line(lines: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    try:
+        async for line in lines:
+            yield line
+    except (OrlopError, OSError) as error:
+        yield ErrorLine.of(error_message(error))
+
+
+ROUTES = (
+    Route("ImageList", "GET", "/images/json", list_images),
+    Route("ImageGetAll", "GET", "/images/get", save),
+    Route("ImageLoad", "POST", "/images/load", load, scope="operate"),
+    Route("ImageCreate", "POST", "/images/create", create, scope="operate"),
+    Route("ImagePrune", "POST", "/images/prune", prune, since=(1, 25), scope="operate"),
+    Route("ImageInspect", "GET", "/images/{name:.*}/json", inspect),
+    Route("ImageHistory", "GET", "/images/{name:.*}/history", history),
+    Route("ImageGet", "GET", "/images/{name:.*}/get", save),
+    Route("ImagePush", "POST", "/images/{name:.*}/push", push, scope="operate"),
+    Route("ImageTag", "POST", "/images/{name:.*}/tag", tag, scope="operate"),
+    Route("ImageDelete", "DELETE", "/images/{name:.*}", remove, scope="operate"),
+    Route("DistributionInspect", "GET", "/distribution/{name:.*}/json", inspect_distribution, since=(1, 30)),
+)
