@@ -8,7 +8,7 @@ import time
 import pytest
 
 from orlop.kernel import cgroup as cgroups
-from orlop.kernel.cgroup import Cgroup, Mode
+from orlop.kernel.cgroup import Cgroup, Host, Mode
 from orlop.kernel.cgroup_limits import Limits
 from orlop.kernel.cgroup_oom import OomWatch
 from orlop.kernel.clone import clone3
@@ -22,6 +22,19 @@ def cgroup():
     host = cgroups.detect()
     if host.mode is Mode.NONE:
         pytest.skip("no cgroup hierarchy is mounted")
+    yield from in_cgroup(host)
+
+
+@pytest.fixture
+def v2_cgroup():
+    """The same on the unified hierarchy alone, as if there were no v1."""
+    host = cgroups.detect()
+    if host.unified is None:
+        pytest.skip("no v2 hierarchy is mounted")
+    yield from in_cgroup(Host({}, host.unified, host.v2_controllers))
+
+
+def in_cgroup(host):
     group = Cgroup(f"orlop-test/{os.getpid()}-{time.monotonic_ns()}", host)
     group.create()
     yield group
@@ -282,3 +295,45 @@ def test_privileged_rules_allow_everything(cgroup):
     restrict(cgroup, ALLOW_ALL)
 
     assert exit_of(cgroup, try_open("/dev/zero")) == 0
+
+
+def test_v2_alone_kills_freezes_and_counts(v2_cgroup):
+    def work():
+        os.fork()
+        while True:
+            pass
+
+    with member(v2_cgroup, work) as (pid, pidfd):
+        deadline = time.monotonic() + 5
+        while v2_cgroup.stats().cpu.total_ns < 10_000_000 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert pid in v2_cgroup.pids()
+        v2_cgroup.freeze()
+        assert v2_cgroup.is_frozen()
+        used = v2_cgroup.stats().cpu.total_ns
+        assert used >= 10_000_000
+        time.sleep(0.02)
+        assert v2_cgroup.stats().cpu.total_ns == used
+
+        v2_cgroup.kill_nowait()
+
+        assert status_of(pidfd) == (os.CLD_KILLED, signal.SIGKILL)
+        assert v2_cgroup.kill()
+
+
+def test_v2_says_which_limits_it_lacks(v2_cgroup):
+    limits = Limits(memory_limit_bytes=1 << 30, oom_kill_disable=True, pids_limit=5)
+
+    missing = v2_cgroup.apply(limits)
+
+    lacking = {"memory", "pids"} - v2_cgroup.host.v2_controllers
+    assert "OOM kill disable" in missing
+    assert ("pids limit" in missing) == ("pids" in lacking)
+    assert ("memory limit" in missing) == ("memory" in lacking)
+
+
+def test_v2_device_rules(v2_cgroup):
+    assert restrict(v2_cgroup, [DeviceRule("c", 1, 3)]) == ["bpf"]
+
+    assert exit_of(v2_cgroup, try_open("/dev/null")) == 0
+    assert exit_of(v2_cgroup, try_open("/dev/zero")) == 1
