@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
@@ -19,15 +19,12 @@ from orlop.engine.events import EventBus
 from orlop.engine.hostfacts import HostFacts, is_forwarding
 from orlop.engine.system_views import (
     AuthResult,
-    Commit,
     Component,
     DiskUsage,
     IndexConfig,
     PlatformName,
-    Plugins,
     RegistryConfig,
     RuntimeInfo,
-    SwarmInfo,
     SystemInfo,
     VersionInfo,
 )
@@ -117,22 +114,32 @@ class System:
         self._sources = sources
         self._events = events
         self._clock = clock or SystemClock()
+        self._lasting = self._lasting_info()
 
     async def info(self) -> SystemInfo:
         """Everything that `docker info` prints about the server."""
-        facts, settings = self._facts, self._settings
         counts = self._sources.container_counts()
-        has = facts.controllers.__contains__
-        return SystemInfo(
-            id=settings.engine_id,
+        return replace(
+            self._lasting,
             containers=counts.running + counts.paused + counts.stopped,
             containers_running=counts.running,
             containers_paused=counts.paused,
             containers_stopped=counts.stopped,
             images=await self._sources.image_count(),
+            ipv4_forwarding=is_forwarding(),
+            n_fd=len(os.listdir("/proc/self/fd")) - 1 if self._settings.is_debug else 0,
+            system_time=format_rfc3339_nano(self._clock.now_ns()),
+            n_events_listener=self._events.listener_count(),
+        )
+
+    def _lasting_info(self) -> SystemInfo:
+        """What does not change while the engine runs."""
+        facts, settings = self._facts, self._settings
+        has = facts.controllers.__contains__
+        return SystemInfo(
+            id=settings.engine_id,
             driver=settings.storage_driver,
             driver_status=settings.driver_status,
-            plugins=Plugins(),
             memory_limit=has("memory"),
             swap_limit=has("memory") and facts.has_swap_accounting,
             cpu_cfs_period=has("cpu"),
@@ -140,26 +147,18 @@ class System:
             cpu_shares=has("cpu"),
             cpu_set=has("cpuset"),
             pids_limit=has("pids"),
-            ipv4_forwarding=is_forwarding(),
             debug=settings.is_debug,
-            n_fd=len(os.listdir("/proc/self/fd")) - 1 if settings.is_debug else 0,
             oom_kill_disable=facts.cgroup_version == 1 and has("memory"),
-            n_goroutines=0,
-            system_time=format_rfc3339_nano(self._clock.now_ns()),
             logging_driver=settings.logging_driver,
-            cgroup_driver="cgroupfs",
             cgroup_version=str(facts.cgroup_version),
-            n_events_listener=self._events.listener_count(),
             kernel_version=facts.kernel_version,
             operating_system=facts.operating_system,
             os_version=facts.os_version,
-            os_type="linux",
             architecture=facts.machine,
             index_server_address=HUB,
             registry_config=self._registry_config(),
             ncpu=facts.cpu_count,
             mem_total=facts.memory_bytes,
-            generic_resources=None,
             docker_root_dir=settings.data_root,
             http_proxy=settings.http_proxy,
             https_proxy=settings.https_proxy,
@@ -170,15 +169,7 @@ class System:
             server_version=VERSION,
             runtimes={name: RuntimeInfo(path) for name, path in settings.runtimes},
             default_runtime=settings.default_runtime,
-            swarm=SwarmInfo(),
-            live_restore_enabled=True,  # containers always outlive the engine
-            isolation="",
-            init_binary="built-in",
-            containerd_commit=Commit("none"),
-            runc_commit=Commit("none"),
-            init_commit=Commit("built-in"),
             security_options=self._security_options(),
-            cdi_spec_dirs=(),
             warnings=self._warnings() or None,
         )
 

@@ -92,14 +92,14 @@ class SystemInfo:
     """`GET /info`; field order is dockerd's."""
 
     id: str = field("ID")
-    containers: int
-    containers_running: int
-    containers_paused: int
-    containers_stopped: int
-    images: int
+    containers: int = 0
+    containers_running: int = 0
+    containers_paused: int = 0
+    containers_stopped: int = 0
+    images: int = 0
     driver: str
     driver_status: Pairs
-    plugins: Plugins
+    plugins: Plugins = Plugins()
     memory_limit: bool
     swap_limit: bool
     cpu_cfs_period: bool
@@ -107,26 +107,26 @@ class SystemInfo:
     cpu_shares: bool = field("CPUShares")
     cpu_set: bool = field("CPUSet")
     pids_limit: bool
-    ipv4_forwarding: bool = field("IPv4Forwarding")
+    ipv4_forwarding: bool = field("IPv4Forwarding", default=False)
     debug: bool
-    n_fd: int
+    n_fd: int = 0
     oom_kill_disable: bool
-    n_goroutines: int
-    system_time: str
+    n_goroutines: int = 0
+    system_time: str = ""
     logging_driver: str
-    cgroup_driver: str
+    cgroup_driver: str = "cgroupfs"
     cgroup_version: str
-    n_events_listener: int
+    n_events_listener: int = 0
     kernel_version: str
     operating_system: str
     os_version: str = field("OSVersion")
-    os_type: str = field("OSType")
+    os_type: str = field("OSType", default="linux")
     architecture: str
     index_server_address: str
     registry_config: RegistryConfig
     ncpu: int = field("NCPU")
     mem_total: int
-    generic_resources: None
+    generic_resources: None = None
     docker_root_dir: str
     http_proxy: str
     https_proxy: str
@@ -137,15 +137,15 @@ class SystemInfo:
     server_version: str
     runtimes: dict[str, RuntimeInfo]
     default_runtime: str
-    swarm: SwarmInfo
-    live_restore_enabled: bool
-    isolation: str
-    init_binary: str
-    containerd_commit: Commit
-    runc_commit: Commit
-    init_commit: Commit
+    swarm: SwarmInfo = SwarmInfo()
+    live_restore_enabled: bool = True  # containers always outlive the engine
+    isolation: str = ""
+    init_binary: str = "built-in"
+    containerd_commit: Commit = Commit("none")
+    runc_commit: Commit = Commit("none")
+    init_commit: Commit = Commit("built-in")
     security_options: tuple[str, ...]
-    cdi_spec_dirs: tuple[str, ...] = field("CDISpecDirs")
+    cdi_spec_dirs: tuple[str, ...] = field("CDISpecDirs", default=())
     warnings: tuple[str, ...] | None
 
 
