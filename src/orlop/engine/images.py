@@ -1,22 +1,22 @@
-"""Images as clients see them: list, inspect, history, tag, remove, prune, save, load, import.
+"""Images as clients see them: list, inspect, history, tag, remove, prune.
 
-Pulling and pushing lie in `transferring`. Containers are known here only through
+Archives lie in `image_archives`, pull and push in `image_transfers`. Containers are known here only through
 a callable that lists which image each one uses, given by the composition root.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 from orlop.base import log
 from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
 from orlop.base.errors import InvalidInput, OrlopError
-from orlop.base.ids import LeaseId
 from orlop.engine.events import EventBus
 from orlop.engine.filters import Filters, parse_timestamp_ns
+from orlop.engine.image_archives import ApplyChanges, ImageArchives, tag_reference
 from orlop.engine.image_filters import LIST_KEYS, PRUNE_KEYS, ImageFilter
+from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.image_views import (
     Deleted,
     HistoryItem,
@@ -25,69 +25,64 @@ from orlop.engine.image_views import (
     ImageSummary,
     PruneReport,
     RootFs,
-    StatusLine,
-    StreamLine,
     config_view,
 )
 from orlop.engine.views import GraphDriver
 from orlop.images.history import steps
-from orlop.images.importing import import_image
-from orlop.images.loading import load
 from orlop.images.model import Image, Layers
 from orlop.images.removal import ImageInUse, ImageUser, RemovalPlan, Subject, plan_removal, plan_single
-from orlop.images.saving import save, select_images
 from orlop.images.sharing import layers_size_bytes, lost_chains, shared_size_bytes
 from orlop.images.store import ImageStore
-from orlop.oci.imageconfig import RunConfig
-from orlop.oci.platform import Platform, host_platform
-from orlop.oci.reference import Reference, parse_reference
+from orlop.oci.reference import Reference
 from orlop.store.collect import Collector
 from orlop.store.leases import Leases
 
-__all__ = ["ApplyChanges", "ImageUsers", "Images", "ImportRequest"]
+__all__ = ["ImageUsers", "Images"]
 
 _NANO = 1_000_000_000
 _ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's zero time: what clients test for
 _MISSING = "<missing>"  # docker CLI shows it, scripts look for it
 
 ImageUsers = Callable[[], Iterable[tuple[str, ImageUser]]]  # (image id, container) of every container
-ApplyChanges = Callable[[RunConfig, Sequence[str]], RunConfig]  # Dockerfile instructions of --change
-
-
-@dataclass(frozen=True, slots=True)
-class ImportRequest:
-    """What `docker import` says beside the tar."""
-
-    source: str = "-"
-    repository: str = ""
-    tag: str = ""
-    message: str = ""
-    changes: tuple[str, ...] = ()
-    platform: Platform | None = None
 
 
 class Images:
     """The image service; one per engine."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the services it is made of
         self,
         store: ImageStore,
         layers: Layers,
         leases: Leases,
         collector: Collector,
+        *,
         events: EventBus,
         users: ImageUsers,
         apply_changes: ApplyChanges,
         clock: Clock | None = None,
+        transfers: ImageTransfers | None = None,
     ) -> None:
         self._store = store
-        self._layers = layers
-        self._leases = leases
+        self._transfers = transfers
+        self._clock = clock or SystemClock()
+        self.archives = ImageArchives(
+            store,
+            layers,
+            leases,
+            self._clock,
+            apply_changes=apply_changes,
+            publish=self._publish,
+            collect=self._collect,
+        )
         self._collector = collector
         self._events = events
         self._users = users
-        self._apply_changes = apply_changes
-        self._clock = clock or SystemClock()
+
+    @property
+    def transfers(self) -> ImageTransfers:
+        """Pull, push and remote inspection."""
+        assert self._transfers is not None, "an engine without a network was asked to use it"
+        return self._transfers
 
     async def list(
         self,
@@ -177,7 +172,7 @@ class Images:
 
     async def tag(self, name: str, repository: str, tag: str = "") -> None:
         """Give an image another name. Raises ImageNotFound, InvalidReference."""
-        reference = _tag_reference(repository, tag)
+        reference = tag_reference(repository, tag)
         image = await self._store.resolve(name)
         await self._store.tag(image.id, reference)
         self._publish("tag", image, reference.familiar)
@@ -231,78 +226,6 @@ class Images:
         freed = await self._collect()
         self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return PruneReport(tuple(records) or None, freed)
-
-    async def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
-        """An archive of images, as `images.saving` says; they cannot be collected meanwhile.
-
-        Raises:
-            ImageNotFound, AmbiguousImage, InvalidReference: before the first byte.
-        """
-        selected = await select_images(self._store, names)
-        lease = await self._leases.create("save")
-        try:
-            for item in selected:
-                await self._store.hold(item.image.id, lease)
-                self._publish("save", item.image, item.image.id)
-        except BaseException:
-            await self._leases.release(lease)
-            raise
-        return self._released(save(selected, self._layers), lease)
-
-    async def load(
-        self, stream: AsyncIterator[bytes], platform: Platform | None = None
-    ) -> AsyncIterator[StreamLine]:
-        """Store the images of an archive; lines are those of `docker load`.
-
-        Raises:
-            BadArchive and others: as `images.loading.load`; nothing is stored then.
-        """
-        try:
-            async with self._leases.hold("load") as lease:
-                loaded = await load(
-                    stream, self._store, self._layers, lease, platform=platform or host_platform()
-                )
-        except OrlopError:
-            await self._collect()
-            raise
-        for item in loaded:
-            for name in item.names:
-                before = item.displaced.get(name.familiar)
-                if before is not None:
-                    yield StreamLine(
-                        f"The image {name.familiar} already exists, "
-                        f"renaming the old one with ID {before} to empty string\n"
-                    )
-                # docker CLI and docker-py match on these two texts
-                yield StreamLine(f"Loaded image: {name.familiar}\n")
-            if not item.names:
-                yield StreamLine(f"Loaded image ID: {item.image.id}\n")
-            self._publish("load", item.image, item.image.id)
-
-    async def import_(
-        self, stream: AsyncIterator[bytes], request: ImportRequest
-    ) -> AsyncIterator[StatusLine]:
-        """Make an image of the tar of a file system; the last line is its id."""
-        run = self._apply_changes(RunConfig(), request.changes)
-        names = [_tag_reference(request.repository, request.tag)] if request.repository else []
-        try:
-            async with self._leases.hold("import") as lease:
-                image = await import_image(
-                    stream,
-                    self._store,
-                    self._layers,
-                    lease,
-                    run=run,
-                    platform=request.platform or host_platform(),
-                    created_ns=self._clock.now_ns(),
-                    message=request.message or f"Imported from {request.source}",
-                    names=names,
-                )
-        except OrlopError:
-            await self._collect()
-            raise
-        self._publish("import", image, names[0].familiar if names else image.id)
-        yield StatusLine(image.id)
 
     async def _filter(self, filters: Filters) -> ImageFilter:
         until_ns = None
@@ -365,13 +288,6 @@ class Images:
             log.warning("collection failed", error=error)
             return 0
 
-    async def _released(self, chunks: AsyncIterator[bytes], lease: LeaseId) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in chunks:
-                yield chunk
-        finally:
-            await self._leases.release(lease)
-
     def _publish(self, action: str, image: Image, name: str) -> None:
         self._events.publish("image", action, image.id, {**image.config.run.labels, "name": name})
 
@@ -388,10 +304,3 @@ def _summary(image: Image, tags: Sequence[Reference], shared: int, containers: i
         shared_size=shared,
         size=image.size_bytes,
     )
-
-
-def _tag_reference(repository: str, tag: str) -> Reference:
-    reference = parse_reference(repository)
-    if reference.digest is not None:
-        raise InvalidInput("refusing to create a tag with a digest reference")
-    return reference.with_tag(tag) if tag else reference.with_default_tag()

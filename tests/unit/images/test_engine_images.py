@@ -8,8 +8,9 @@ from image_world import chunks, layer_tar
 from orlop.base.errors import InvalidInput, OrlopError
 from orlop.engine.events import EventBus
 from orlop.engine.filters import Filters
+from orlop.engine.image_archives import ImportRequest
 from orlop.engine.image_filters import matches_glob
-from orlop.engine.images import Images, ImportRequest
+from orlop.engine.images import Images
 from orlop.images.model import ImageNotFound
 from orlop.images.removal import ImageInUse, ImageUser
 from orlop.oci.digest import digest_of
@@ -28,10 +29,10 @@ class Service:
             world.layers,
             world.leases,
             collector,
-            self.bus,
-            lambda: self.containers,
-            lambda run, changes: run,
-            world.clock,
+            events=self.bus,
+            users=lambda: self.containers,
+            apply_changes=lambda run, changes: run,
+            clock=world.clock,
         )
 
     def use(self, image, *, is_running=False):
@@ -317,11 +318,11 @@ def test_tagging_moves_names_and_refuses_bad_ones(service):
 def test_save_and_load_speak_dockers_lines(service):
     async def main():
         image = await service.world.add_image("a", "app:1")
-        archive = b"".join([chunk async for chunk in await service.images.save(["app:1"])])
-        anonymous = b"".join([chunk async for chunk in await service.images.save([image.id])])
+        archive = b"".join([chunk async for chunk in await service.images.archives.save(["app:1"])])
+        anonymous = b"".join([chunk async for chunk in await service.images.archives.save([image.id])])
         await service.world.add_image("other", "app:1")
-        first = [line.stream async for line in service.images.load(chunks(archive))]
-        second = [line.stream async for line in service.images.load(chunks(anonymous))]
+        first = [line.stream async for line in service.images.archives.load(chunks(archive))]
+        second = [line.stream async for line in service.images.archives.load(chunks(anonymous))]
         leases = await service.world.leases.list()
         return image, first, second, leases
 
@@ -337,7 +338,7 @@ def test_import_answers_with_the_id(service):
     async def main():
         request = ImportRequest(repository="imported", tag="1")
         lines = [
-            line.status async for line in service.images.import_(chunks(layer_tar({"f": b"x"})), request)
+            line.status async for line in service.images.archives.import_(chunks(layer_tar({"f": b"x"})), request)
         ]
         return lines, await service.images.inspect("imported:1")
 

@@ -16,7 +16,8 @@ from orlop.api.request import Answer, ErrorLine, Request, bytes_stream, json_res
 from orlop.api.routes import Route
 from orlop.base.errors import InvalidInput, OrlopError
 from orlop.engine.filters import Filters
-from orlop.engine.images import ImportRequest
+from orlop.engine.image_archives import ImportRequest
+from orlop.engine.image_filters import LIST_KEYS
 from orlop.oci.platform import Platform, parse_platform
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ async def list_images(engine: Engine, request: Request) -> Answer:
     query = request.query
     filters = query.filters()
     if query.get("filter") and request.version < (1, 41):  # before there were filters
-        filters = Filters({**{key: filters.get(key) for key in filters}, "reference": [query.get("filter")]})
+        filters = Filters({key: filters.get(key) for key in LIST_KEYS} | {"reference": [query.get("filter")]})
     return json_response(
         await engine.images.list(
             filters,
@@ -69,12 +70,12 @@ async def save(engine: Engine, request: Request) -> Answer:
     names = [request.params["name"]] if "name" in request.params else request.query.get_all("names")
     if not names:
         raise InvalidInput("no images to save: give names")
-    return bytes_stream(await engine.images.save(names))
+    return bytes_stream(await engine.images.archives.save(names))
 
 
 async def load(engine: Engine, request: Request) -> Answer:
     """The status is 200 in any case: clients look for the error in the stream."""
-    lines = engine.images.load(aiter(request.body), _platform(request.query))
+    lines = engine.images.archives.load(aiter(request.body), _platform(request.query))
     return await progress_stream(_with_error_line(lines))
 
 
@@ -102,7 +103,7 @@ async def create(engine: Engine, request: Request) -> Answer:
         changes=tuple(query.get_all("changes")),
         platform=_platform(query),
     )
-    return await progress_stream(engine.images.import_(aiter(request.body), wanted))
+    return await progress_stream(engine.images.archives.import_(aiter(request.body), wanted))
 
 
 async def push(engine: Engine, request: Request) -> Answer:

@@ -45,6 +45,21 @@ def _image_container(image: dict[str, Any]) -> None:
     image.setdefault("ContainerConfig", None)
 
 
+def _image_config(image: dict[str, Any]) -> None:
+    """All keys of a container's config, as clients of then expect them."""
+    empty = {
+        **dict.fromkeys(("Hostname", "Domainname", "User"), ""),
+        **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr"), False),
+        **dict.fromkeys(("Tty", "OpenStdin", "StdinOnce"), False),
+        **dict.fromkeys(("Env", "Cmd"), None),
+        "Image": "",
+        "Volumes": None,
+        "WorkingDir": "",
+        **dict.fromkeys(("Entrypoint", "OnBuild", "Labels"), None),
+    }
+    image["Config"] = empty | (image.get("Config") or {})
+
+
 def _bridge_netfilter(info: dict[str, Any]) -> None:
     info.setdefault("BridgeNfIptables", True)
     info.setdefault("BridgeNfIp6tables", True)
@@ -58,6 +73,7 @@ def _container_config_macs(container: dict[str, Any]) -> None:
 
 SHIMS: tuple[Shim, ...] = (
     Shim("SystemInfo", (1, 49), _each(_bridge_netfilter), "BridgeNfIptables was removed in 1.50"),
+    Shim("ImageInspect", (1, 49), _each(_image_config), "fields of containers left Config in 1.50"),
     Shim("ImageInspect", (1, 44), _each(_image_container), "Container and ContainerConfig went away in 1.45"),
     Shim("ImageInspect", (1, 43), _each(_virtual_size), "VirtualSize was removed in 1.44"),
     Shim("ImageList", (1, 43), _each(_virtual_size), "VirtualSize was removed in 1.44"),

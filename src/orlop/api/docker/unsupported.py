@@ -54,7 +54,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("NetworkDelete", "DELETE", "/networks/{id}", _NETWORK),
     Unsupported("VolumeUpdate", "PUT", "/volumes/{name}", "cluster volumes belong to Swarm; " + _SWARM),
     Unsupported("ImageSearch", "GET", "/images/search", "searching Docker Hub comes later"),
-    Unsupported("DistributionInspect", "GET", "/distribution/{name:.*}/json", "comes with remote inspection"),
     Unsupported("Session", "POST", "/session", _BUILDKIT),
     Unsupported("Grpc", "POST", "/grpc", _BUILDKIT),
     Unsupported("BuildCancel", "POST", "/build/cancel", _BUILDKIT),

@@ -1,0 +1,147 @@
+"""Images in and out of files: save, load, import. The formats lie in `images`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from orlop.base.clock import Clock
+from orlop.base.errors import InvalidInput, OrlopError
+from orlop.base.ids import LeaseId
+from orlop.engine.image_views import StatusLine, StreamLine
+from orlop.images.importing import import_image
+from orlop.images.loading import load
+from orlop.images.model import Image, Layers
+from orlop.images.saving import save, select_images
+from orlop.images.store import ImageStore
+from orlop.oci.imageconfig import RunConfig
+from orlop.oci.platform import Platform, host_platform
+from orlop.oci.reference import Reference, parse_reference
+from orlop.store.leases import Leases
+
+__all__ = ["ApplyChanges", "ImageArchives", "ImportRequest", "tag_reference"]
+
+ApplyChanges = Callable[[RunConfig, Sequence[str]], RunConfig]  # Dockerfile instructions of --change
+Publish = Callable[[str, Image, str], None]  # action, image, name
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """What `docker import` says beside the tar."""
+
+    source: str = "-"
+    repository: str = ""
+    tag: str = ""
+    message: str = ""
+    changes: tuple[str, ...] = ()
+    platform: Platform | None = None
+
+
+class ImageArchives:
+    """The part of the image service that reads and writes tars."""
+
+    def __init__(
+        self,
+        store: ImageStore,
+        layers: Layers,
+        leases: Leases,
+        clock: Clock,
+        *,
+        apply_changes: ApplyChanges,
+        publish: Publish,
+        collect: Callable[[], Awaitable[int]],
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._leases = leases
+        self._clock = clock
+        self._apply_changes = apply_changes
+        self._publish = publish
+        self._collect = collect
+
+    async def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """An archive of images, as `images.saving` says; they cannot be collected meanwhile.
+
+        Raises:
+            ImageNotFound, AmbiguousImage, InvalidReference: before the first byte.
+        """
+        selected = await select_images(self._store, names)
+        lease = await self._leases.create("save")
+        try:
+            for item in selected:
+                await self._store.hold(item.image.id, lease)
+                self._publish("save", item.image, item.image.id)
+        except BaseException:
+            await self._leases.release(lease)
+            raise
+        return self._released(save(selected, self._layers), lease)
+
+    async def load(
+        self, stream: AsyncIterator[bytes], platform: Platform | None = None
+    ) -> AsyncIterator[StreamLine]:
+        """Store the images of an archive; lines are those of `docker load`.
+
+        Raises:
+            BadArchive and others: as `images.loading.load`; nothing is stored then.
+        """
+        try:
+            async with self._leases.hold("load") as lease:
+                loaded = await load(
+                    stream, self._store, self._layers, lease, platform=platform or host_platform()
+                )
+        except OrlopError:
+            await self._collect()
+            raise
+        for item in loaded:
+            for name in item.names:
+                before = item.displaced.get(name.familiar)
+                if before is not None:
+                    yield StreamLine(
+                        f"The image {name.familiar} already exists, "
+                        f"renaming the old one with ID {before} to empty string\n"
+                    )
+                # docker CLI and docker-py match on these two texts
+                yield StreamLine(f"Loaded image: {name.familiar}\n")
+            if not item.names:
+                yield StreamLine(f"Loaded image ID: {item.image.id}\n")
+            self._publish("load", item.image, item.image.id)
+
+    async def import_(
+        self, stream: AsyncIterator[bytes], request: ImportRequest
+    ) -> AsyncIterator[StatusLine]:
+        """Make an image of the tar of a file system; the last line is its id."""
+        run = self._apply_changes(RunConfig(), request.changes)
+        names = [tag_reference(request.repository, request.tag)] if request.repository else []
+        try:
+            async with self._leases.hold("import") as lease:
+                image = await import_image(
+                    stream,
+                    self._store,
+                    self._layers,
+                    lease,
+                    run=run,
+                    platform=request.platform or host_platform(),
+                    created_ns=self._clock.now_ns(),
+                    message=request.message or f"Imported from {request.source}",
+                    names=names,
+                )
+        except OrlopError:
+            await self._collect()
+            raise
+        self._publish("import", image, names[0].familiar if names else image.id)
+        yield StatusLine(image.id)
+
+    async def _released(self, chunks: AsyncIterator[bytes], lease: LeaseId) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await self._leases.release(lease)
+
+
+def tag_reference(repository: str, tag: str) -> Reference:
+    """The name that `repository` and `tag` (empty: `latest`) make together. Raises InvalidInput."""
+    reference = parse_reference(repository)
+    if reference.digest is not None:
+        raise InvalidInput("refusing to create a tag with a digest reference")
+    return reference.with_tag(tag) if tag else reference.with_default_tag()
