@@ -138,16 +138,11 @@ def test_not_modified_has_no_body():
     )[::2] == (304, b"")
 
 
-def test_old_clients_get_the_old_form():
-    app = app_of(Route("ImageInspect", "GET", "/i", answering({"Size": 5})))
+def test_old_clients_get_the_old_form_of_every_item():
+    app = app_of(Route("ImageList", "GET", "/i", answering([{"Size": 5}, {"Size": 6}])))
 
-    assert call(app, "GET", "/v1.43/i")[2] == {
-        "Size": 5,
-        "VirtualSize": 5,
-        "Container": "",
-        "ContainerConfig": None,
-    }
-    assert call(app, "GET", "/v1.51/i")[2] == {"Size": 5}
+    assert call(app, "GET", "/v1.43/i")[2] == [{"Size": 5, "VirtualSize": 5}, {"Size": 6, "VirtualSize": 6}]
+    assert call(app, "GET", "/v1.44/i")[2] == [{"Size": 5}, {"Size": 6}]
 
 
 @pytest.mark.parametrize(
