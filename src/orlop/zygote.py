@@ -24,6 +24,10 @@ from orlop.runtime import supervisor
 __all__ = ["JOBS", "load_jobs", "main"]
 
 JOBS: dict[str, str] = {
+    "build.digests": "orlop.build.jobs:digests",
+    "build.files": "orlop.build.jobs:files",
+    "build.layer": "orlop.build.jobs:layer",
+    "build.stubs": "orlop.build.jobs:stubs",
     "files.archive": "orlop.engine.copyjobs:archive",
     "files.copy-up": "orlop.engine.copyup:copy_up",
     "files.export": "orlop.engine.copyjobs:export",
