@@ -23,7 +23,6 @@ from orlop.images.model import (
     Image,
     ImageBroken,
     ImageNotFound,
-    LayerFacts,
     Layers,
     LayerSource,
 )
@@ -125,8 +124,7 @@ class ImageStore:
             NotFound: a layer is not stored.
         """
         parsed = parse_image_config(config)
-        facts = await asyncio.gather(*(self._layers.hold(diff_id, lease) for diff_id in parsed.diff_ids))
-        sizes = _content_sizes(parsed, facts)
+        sizes = await self._held_sizes(parsed, lease)
         documents = [index] if index else []
         if manifest is not None:
             documents.append(_check_manifest(manifest, media_type, parsed))
@@ -266,6 +264,14 @@ class ImageStore:
         """An image has no bytes of its own."""
         return 0
 
+    async def _held_sizes(self, config: ImageConfig, lease: LeaseId) -> Sequence[int]:
+        """Hold the layers and return the size of the files in each."""
+        facts = await asyncio.gather(*(self._layers.hold(diff_id, lease) for diff_id in config.diff_ids))
+        for diff_id, found in zip(config.diff_ids, facts, strict=True):
+            if found is None:
+                raise NotFound(f"layer {diff_id} is not stored", hint="pull or build the image again")
+        return [found.content_bytes for found in facts if found is not None]
+
     async def _images(self, found: Sequence[rows.ImageRow]) -> Sequence[Image]:
         missing = [row.id for row in found if row.id not in self._configs]
         if missing:
@@ -350,15 +356,6 @@ def _edges(tx: Tx, image: Digest | None) -> Iterable[tuple[str, tuple[str, str]]
         for row in tx.execute(f"SELECT image, diff_id FROM image_layer {where}", args)  # noqa: S608
     ]
     return found
-
-
-def _content_sizes(config: ImageConfig, facts: Sequence[LayerFacts | None]) -> list[int]:
-    sizes = []
-    for diff_id, found in zip(config.diff_ids, facts, strict=True):
-        if found is None:
-            raise NotFound(f"layer {diff_id} is not stored", hint="pull or build the image again")
-        sizes.append(found.content_bytes)
-    return sizes
 
 
 def _check_manifest(data: bytes, media_type: str, config: ImageConfig) -> Descriptor:
