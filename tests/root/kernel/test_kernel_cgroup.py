@@ -146,6 +146,29 @@ def test_clone_into_the_unified_hierarchy(cgroup):
     os.close(pidfd)
 
 
+def test_joining_from_inside_reaches_every_hierarchy(cgroup):
+    fd = cgroup.open_unified()
+
+    pid, pidfd = clone3(cgroup_fd=fd)
+    if pid == 0:
+        try:
+            cgroup.join(is_in_unified=fd is not None)
+            with open("/proc/self/cgroup") as file:
+                paths = {
+                    line.rstrip("\n").split(":", 2)[1]: line.rstrip("\n").split(":", 2)[2] for line in file
+                }
+            here = f"/{cgroup.path}"
+            ours = [paths.get(c) for c in cgroup.host.v1 if c in paths]
+            os._exit(0 if set(ours) <= {here} and (fd is None or paths[""] == here) else 1)
+        finally:
+            os._exit(9)
+
+    assert status_of(pidfd) == (os.CLD_EXITED, 0)
+    os.close(pidfd)
+    if fd is not None:
+        os.close(fd)
+
+
 def test_pids_limit_stops_a_fork(cgroup):
     assert cgroup.apply(Limits(pids_limit=1)) == []
 
