@@ -22,6 +22,7 @@ __all__ = [
     "insert_sources",
     "load",
     "load_all",
+    "new_row",
     "put_document",
     "put_name",
     "select_sources",
@@ -40,6 +41,11 @@ class ImageRow:
     layer_sizes: tuple[int, ...]
     names: tuple[Reference, ...]
     manifest: Descriptor | None
+
+
+def new_row(image: Digest, created_ns: int, now_ns: int, parent: str, layer_sizes: Sequence[int]) -> ImageRow:
+    """An image that has no names and no documents yet."""
+    return ImageRow(image, created_ns, now_ns, 0, parent, tuple(layer_sizes), (), None)
 
 
 def load(tx: Tx, image: str) -> ImageRow | None:

@@ -131,16 +131,7 @@ class ImageStore:
             await self._blobs.put(manifest, lease)
         image_id = await self._blobs.put(config, lease)
         now_ns = self._clock.now_ns()
-        row = rows.ImageRow(
-            id=image_id,
-            created_ns=parsed.created_ns or 0,
-            stored_ns=now_ns,
-            tagged_ns=0,
-            parent=parent,
-            layer_sizes=tuple(sizes),
-            names=(),
-            manifest=None,
-        )
+        row = rows.new_row(image_id, parsed.created_ns or 0, now_ns, parent, sizes)
 
         def work(tx: Tx) -> None:
             rows.insert_image(tx, row, parsed.diff_ids)
