@@ -47,7 +47,7 @@ def attach(root: RootedDir, sources: Sources, *, is_writable: bool) -> None:
     target = root.path_fd(_TARGET)
     if sources.mounts[0][0]:
         # v1: one directory per hierarchy, on a small tmpfs that is closed to writing at the end.
-        top = mount.new_filesystem("tmpfs", {"mode": "0755", "size": "64k"}, _SAFE)
+        top = mount.new_filesystem("tmpfs", {"source": "tmpfs", "mode": "0755", "size": "64k"}, _SAFE)
         for name, _ in sources.mounts:
             os.mkdir(name, 0o755, dir_fd=top)
         for name, existing in sources.links:

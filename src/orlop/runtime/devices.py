@@ -48,7 +48,9 @@ _NOT_FOR_CONTAINERS = frozenset(
 
 def mount_dev(root: RootedDir) -> int:
     """A fresh /dev with its links; returns its fd."""
-    fd = mount.new_filesystem("tmpfs", {"mode": "0755", "size": "65536k"}, mount.MOUNT_ATTR_NOSUID)
+    fd = mount.new_filesystem(
+        "tmpfs", {"source": "tmpfs", "mode": "0755", "size": "65536k"}, mount.MOUNT_ATTR_NOSUID
+    )
     for name, target in _LINKS.items():
         os.symlink(target, name, dir_fd=fd)
     attach_filesystem(root, "/dev", fd)
@@ -65,6 +67,7 @@ def mount_dev_children(dev_fd: int, *, shm_size_bytes: int | None, covered: froz
     """
     safe = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
     options: dict[str, str | bytes | None] = {
+        "source": "devpts",
         "newinstance": None,
         "ptmxmode": "0666",
         "mode": "0620",
@@ -73,11 +76,15 @@ def mount_dev_children(dev_fd: int, *, shm_size_bytes: int | None, covered: froz
     devpts = mount.new_filesystem("devpts", options, safe)
     _attach_below(dev_fd, "pts", devpts)
     if "/dev/mqueue" not in covered:
-        queues = mount.new_filesystem("mqueue", {}, safe | mount.MOUNT_ATTR_NODEV)
+        queues = mount.new_filesystem("mqueue", {"source": "mqueue"}, safe | mount.MOUNT_ATTR_NODEV)
         _attach_below(dev_fd, "mqueue", queues)
         os.close(queues)
     if shm_size_bytes is not None and "/dev/shm" not in covered:
-        shm_options: dict[str, str | bytes | None] = {"mode": "1777", "size": str(shm_size_bytes)}
+        shm_options: dict[str, str | bytes | None] = {
+            "source": "shm",
+            "mode": "1777",
+            "size": str(shm_size_bytes),
+        }
         shm = mount.new_filesystem("tmpfs", shm_options, safe | mount.MOUNT_ATTR_NODEV)
         _attach_below(dev_fd, "shm", shm)
         os.close(shm)

@@ -192,7 +192,7 @@ def _mount_root(state: _Init) -> None:
 
 def _mount_proc(state: _Init) -> None:
     safe = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
-    state.proc_fd = mount.new_filesystem("proc", {}, safe)
+    state.proc_fd = mount.new_filesystem("proc", {"source": "proc"}, safe)
     rootfs.attach_filesystem(state.root, "/proc", state.proc_fd)
 
 
@@ -212,7 +212,7 @@ def _mount_sys(state: _Init) -> None:
     flags = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
     if not state.spec.is_privileged:
         flags |= mount.MOUNT_ATTR_RDONLY
-    fd = mount.new_filesystem("sysfs", {}, flags)
+    fd = mount.new_filesystem("sysfs", {"source": "sysfs"}, flags)
     rootfs.attach_filesystem(state.root, "/sys", fd)
     os.close(fd)
 

@@ -46,7 +46,8 @@ def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
         ValueError: an unknown capability, limit or seccomp action.
     """
     names = capabilities.known() if is_privileged and not spec.capabilities else spec.capabilities
-    kept = capabilities.mask_of(names)
+    # What the host has taken from us we cannot give; runc passes over such capabilities, too.
+    kept = capabilities.mask_of(names) & capabilities.current().permitted
     has_filter = spec.has_seccomp and not (is_privileged and spec.seccomp_profile is None)
     return ProcessPlan(
         args=tuple(os.fsencode(arg) for arg in spec.args),

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orlop.kernel import filesystems, mount
@@ -75,6 +75,9 @@ def open_null() -> int:
     status = os.fstat(fd)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
         raise MountRefused(errno.EINVAL, "the host's /dev/null is not the null device")
+    # The inode is the host's: its mode must not be the container's to change.
+    safe = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+    mount.mount_setattr(fd, set_attributes=safe)
     return fd
 
 
@@ -182,7 +185,7 @@ def _new_filesystem(source: Source, existing_mode: int | None) -> int:
     kind = source.spec.kind
     if kind not in {"tmpfs", "mqueue"}:
         raise OSError(errno.EINVAL, f"unknown kind of mount {kind!r}")
-    data: dict[str, str | bytes | None] = dict(source.options.data)
+    data: dict[str, str | bytes | None] = {"source": kind, **source.options.data}
     if kind == "tmpfs" and existing_mode is not None:
         data.setdefault("mode", f"{existing_mode:o}")
     return mount.new_filesystem(kind, data, source.options.set_attributes)
@@ -202,33 +205,44 @@ def _set_bind_attributes(fd: int, options: MountOptions) -> None:
 
 def mask(root: RootedDir, paths: Sequence[str], null_fd: int) -> None:
     """Hide paths: files behind the null device, directories behind one empty read-only tmpfs."""
-    empty = -1
+    null, empty = _Cover(lambda: null_fd), _Cover(_empty_directory)
     for path in paths:
         try:
             target = root.path_fd(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
-            if not stat.S_ISDIR(os.fstat(target).st_mode):
-                _cover(null_fd, target)
-                continue
-            if empty < 0:
-                empty = mount.new_filesystem(
-                    "tmpfs", {"size": "4k", "mode": "0555"}, mount.MOUNT_ATTR_RDONLY | _TMPFS_BASE
-                )
-            _cover(empty, target)
+            cover = empty if stat.S_ISDIR(os.fstat(target).st_mode) else null
+            cover.put_over(target)
         finally:
             os.close(target)
-    if empty >= 0:
-        os.close(empty)
 
 
-def _cover(fd: int, target: int) -> None:
-    copy = mount.detach(fd)
-    try:
-        mount.attach(copy, target)
-    finally:
-        os.close(copy)
+class _Cover:
+    """A mount put over many places: attached once, and from then on copied.
+
+    Kernels before 6.15 copy only what is attached in our own namespace.
+    """
+
+    def __init__(self, make: Callable[[], int]) -> None:
+        self._make = make
+        self._fd = -1
+
+    def put_over(self, target: int) -> None:
+        if self._fd < 0:
+            self._fd = self._make()
+            mount.attach(self._fd, target)
+            return
+        copy = mount.detach(self._fd)
+        try:
+            mount.attach(copy, target)
+        finally:
+            os.close(copy)
+
+
+def _empty_directory() -> int:
+    options: dict[str, str | bytes | None] = {"source": "tmpfs", "size": "4k", "mode": "0555"}
+    return mount.new_filesystem("tmpfs", options, mount.MOUNT_ATTR_RDONLY | _TMPFS_BASE)
 
 
 def make_read_only(root: RootedDir, paths: Sequence[str]) -> None:

@@ -37,6 +37,7 @@ SOCKET = "sock"
 EXIT = "exit"
 RECORD_VERSION = 1
 _BACKLOG = 64
+_DEAD_STATES = frozenset({b"Z", b"X"})  # a zombie whose parent does not care
 _MAX_FILE_BYTES = 1 << 20
 
 
@@ -119,13 +120,14 @@ def connect(run_dir: str) -> socket.socket | None:
 
 
 def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with the pid it names one process. 0 = none."""
+    """When a process started, in ticks since boot: with the pid it names one process. 0 = none (any more)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
     except OSError:
         return 0
-    return int(text[text.rindex(b")") + 2 :].split()[19])
+    fields = text[text.rindex(b")") + 2 :].split()
+    return 0 if fields[0] in _DEAD_STATES else int(fields[19])
 
 
 def is_alive(pid: int, ticks: int) -> bool:
