@@ -4,7 +4,7 @@ It never follows redirects, never decompresses, keeps no cookies and knows no cr
 those are policy, and policy belongs to the caller. Connections are pooled by origin and
 `Dial` (TLS context and address rule), so that one made under a lax rule is never used under
 a strict one. A kept connection that turns out dead before a byte of the answer has come is
-replaced once, silently. Spec: RFC 9110, RFC 9112.
+replaced silently when the request may be repeated. Spec: RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ _IDLE_S = 60.0
 _MAX_IDLE_PER_KEY = 8
 _DRAIN_BYTES = 64 << 10
 _SEND_BYTES = 256 << 10
+_IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
 
 
 class ConnectFailed(OrlopError):
@@ -263,7 +264,7 @@ class HttpClient:
                 head = await self._round_trip(connection, method, message, body, timeout_s)
             except ConnectionBroken:
                 connection.abort()
-                if kept is not None and connection.received_bytes == before:
+                if kept is not None and connection.received_bytes == before and method in _IDEMPOTENT:
                     continue  # it had died while it was idle; RFC 9112, 9.3.1
                 raise
             except BaseException:

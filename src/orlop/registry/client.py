@@ -247,7 +247,7 @@ class Repository:
             except OrlopError as error:
                 if session is sessions[-1] or not _is_worth_another(session, error):
                     raise _explained(session, error) from error
-                log.info("next server", server=str(session.endpoint.origin), error=str(error))
+                log.debug("next server", server=str(session.endpoint.origin), error=str(error))
             else:
                 self._settle_on(session)
                 return result
