@@ -27,6 +27,7 @@ from orlop.base.errors import Kind, OrlopError
 from orlop.store.migrate import Migration, builtin_migrations, migrate
 
 __all__ = [
+    "DATABASE_NAME",
     "ConstraintFailed",
     "Database",
     "DatabaseClosed",
@@ -34,9 +35,11 @@ __all__ = [
     "DatabaseError",
     "StoreFull",
     "Tx",
+    "check_header",
 ]
 
 T = TypeVar("T")
+DATABASE_NAME = "state.db"  # in the data root
 _APPLICATION_ID = 0x4F524C50  # "ORLP"
 _MAX_BATCH = 256
 _READERS = 3
@@ -161,7 +164,7 @@ class Database:
         try:
             if not os.path.lexists(path):
                 _create(path, steps)
-            _check_header(path)
+            check_header(path)
             connection = _connect(path)
             try:
                 migrate(connection, steps)
@@ -302,7 +305,8 @@ def _create(path: str, steps: Sequence[Migration]) -> None:
     _fsync(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _check_header(path: str) -> None:
+def check_header(path: str) -> None:
+    """Refuse a file that is no database of ours. Raises DatabaseCorrupt."""
     with open(path, "rb") as file:
         header = file.read(72)
     application = int.from_bytes(header[68:72], "big")
