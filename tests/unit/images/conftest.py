@@ -4,8 +4,8 @@ import pytest
 from image_world import World
 
 
-@pytest.fixture
-def world(tmp_path):
-    opened = World(tmp_path)
+@pytest.fixture(params=["memory", "files"])
+def world(tmp_path, request):
+    opened = World(tmp_path, is_real=request.param == "files")
     yield opened
     opened.db.close()

@@ -13,9 +13,13 @@ from orlop.images.store import ImageStore
 from orlop.oci.imageconfig import HistoryEntry, RunConfig, derive_config
 from orlop.oci.platform import Platform
 from orlop.oci.reference import parse_reference
+from orlop.procs.workers import InlineWorkers
+from orlop.store import layerjobs
 from orlop.store.blobs import BlobStore
 from orlop.store.db import Database
+from orlop.store.layers import LayerStore
 from orlop.store.leases import Leases, tx_hold
+from orlop.store.mounts import UnpackedLayers
 
 AMD64 = Platform("linux", "amd64")
 
@@ -76,22 +80,37 @@ class MemoryLayers:
         return os.open(self.root / diff_id[7:], os.O_RDONLY), 4, self.infos[diff_id].size_bytes
 
 
+def real_layers(root, db, clock):
+    """The real layer store; nothing is mounted, so root is not needed."""
+    workers = InlineWorkers(layerjobs.JOBS)
+    return LayerStore(str(root), db, workers, UnpackedLayers(str(root), workers), clock)
+
+
+async def add_layer(layers, data, lease):
+    async with layers.writer(lease) as writer:
+        await writer.write(data)
+        return await writer.commit()
+
+
 class World:
-    def __init__(self, root):
+    def __init__(self, root, *, is_real=False):
         self.root = root
         self.clock = ManualClock()
         self.db = Database.open(str(root / "state.db"))
         self.leases = Leases(self.db, self.clock, boot_id="boot")
         self.blobs = BlobStore(str(root), self.db, self.clock)
-        (root / "layers").mkdir()
-        self.layers = MemoryLayers(root / "layers", self.db)
+        if is_real:
+            self.layers = real_layers(root, self.db, self.clock)
+        else:
+            (root / "layers").mkdir()
+            self.layers = MemoryLayers(root / "layers", self.db)
         self.images = ImageStore(self.db, self.blobs, self.layers, self.clock)
 
     async def add_image(self, text, *names, base=None, parent="", **run):
         """Store an image with a layer whose only file says `text`, on top of `base`."""
         self.clock.advance(1)
         async with self.leases.hold("test") as lease:
-            layer = await self.layers.add(layer_tar({"file": text.encode()}), lease)
+            layer = await add_layer(self.layers, layer_tar({"file": text.encode()}), lease)
             config = derive_config(
                 base.config if base else None,
                 run=RunConfig(**run),

@@ -338,7 +338,8 @@ def test_import_answers_with_the_id(service):
     async def main():
         request = ImportRequest(repository="imported", tag="1")
         lines = [
-            line.status async for line in service.images.archives.import_(chunks(layer_tar({"f": b"x"})), request)
+            line.status
+            async for line in service.images.archives.import_(chunks(layer_tar({"f": b"x"})), request)
         ]
         return lines, await service.images.inspect("imported:1")
 
