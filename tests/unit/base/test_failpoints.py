@@ -47,3 +47,38 @@ def test_recording_remembers_names():
     failpoints.hit("x.y")
 
     assert "x.y" in failpoints.recorded()
+
+
+def test_recording_to_a_file_writes_a_line_per_hit(tmp_path):
+    failpoints.record_hits(str(tmp_path / "hits"))
+
+    failpoints.hit("x.y")
+    failpoints.hit("x.z")
+    failpoints.hit("x.y")
+
+    assert (tmp_path / "hits").read_text().split() == ["x.y", "x.z", "x.y"]
+
+
+def test_a_setting_in_a_file_is_read_again_when_it_changes(tmp_path):
+    path = tmp_path / "setting"
+    failpoints.configure(f"@{path}")
+
+    failpoints.hit("a.b")
+    path.write_text("a.b=error@2")
+    failpoints.hit("a.b")
+    with pytest.raises(OSError, match=r"a\.b"):
+        failpoints.hit("a.b")
+    path.unlink()
+    failpoints.hit("a.b")
+
+
+def test_a_setting_in_a_file_counts_from_when_it_is_written(tmp_path):
+    path = tmp_path / "setting"
+    failpoints.configure(f"@{path}")
+
+    for _ in range(2):
+        path.with_suffix(".new").write_text("a.b=error@1")
+        path.with_suffix(".new").rename(path)
+        with pytest.raises(OSError, match=r"a\.b"):
+            failpoints.hit("a.b")
+        failpoints.hit("a.b")
