@@ -36,7 +36,7 @@ def build_routes() -> tuple[Route, ...]:
     """All operations, in the order in which they are tried."""
     import importlib
 
-    nouns = ("system", "events", "containers", "execs", "images", "build", "networks", "volumes")
+    nouns = ("system", "events", "containers", "container_streams", "execs", "images", "build", "networks", "volumes")
     routes: list[Route] = []
     for noun in nouns:
         name = f"orlop.api.docker.{noun}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orlop.base.errors import InvalidInput
 from orlop.build.dockerfile.draft import Draft
 from orlop.build.dockerfile.options import FrontendOptions
 from orlop.build.dockerfile.parser import parse
 from orlop.build.dockerfile.scope import GlobalScope, Scope
 from orlop.build.dockerfile.stage_lowering import StageLowering
-from orlop.base.errors import InvalidInput
 from orlop.oci.imageconfig import RunConfig
 from orlop.oci.platform import host_platform
 

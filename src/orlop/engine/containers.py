@@ -7,7 +7,7 @@ a container and take no lock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -197,8 +197,10 @@ class Containers:
         is_up = container.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
         if condition == "removed":
             container.removal_waiters.add(waiter)
+            waiter.add_done_callback(container.removal_waiters.discard)
         elif condition == "next-exit" or is_up:
             container.exit_waiters.add(waiter)
+            waiter.add_done_callback(container.exit_waiters.discard)
         else:
             waiter.set_result(container.state)
         return waiter
@@ -212,9 +214,9 @@ class Containers:
             return
         await self._remover.remove(self.get(reference), force=force, volumes=volumes)
 
-    async def prune(self, filters: Mapping[str, Iterable[str]]) -> PruneResult:
+    async def prune(self, filters: Filters) -> PruneResult:
         """Remove what does not run."""
-        return await self._remover.prune(Filters(filters))
+        return await self._remover.prune(filters)
 
     async def rename(self, reference: str, name: str) -> None:
         """Give it another name."""

@@ -16,7 +16,6 @@ from orlop.engine.networks import Networks
 from orlop.engine.volumes import Volumes
 
 if TYPE_CHECKING:
-    from orlop.engine.builds import Builds
     from orlop.engine.images import Images
     from orlop.engine.system import System
 
@@ -30,8 +29,7 @@ class Engine:
     containers: Containers
     execs: Execs
     volumes: Volumes
+    networks: Networks
     images: Images
-    builds: Builds
     system: System
     events: EventBus
-    networks: Networks

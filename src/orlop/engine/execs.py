@@ -103,6 +103,17 @@ class Execs:
             raise NoSuchExec(f"No such exec instance: {exec_id[:100]}")
         return found
 
+    def check_startable(self, item: Exec) -> None:
+        """Raise ExecGone or NotPossible when `start` would."""
+        if item.is_started:
+            state = "running" if item.is_running else "stopped"
+            raise ExecGone(f"Error: Exec command {item.id} is already {state}")
+        _running_task(item.container)
+
+    def detached(self, item: Exec) -> None:
+        """A client left by the detach keys; the process goes on."""
+        emit(self._services, item.container, "exec_detach", execID=item.id)
+
     async def start(self, item: Exec, request: ExecStart) -> ExecTask:
         """Run it. The task's `stream` is the caller's unless `detach` was asked for.
 
@@ -111,9 +122,7 @@ class Execs:
             NotPossible: the container does not run.
             StartFailed: the program could not be executed.
         """
-        if item.is_started:
-            state = "running" if item.is_running else "stopped"
-            raise ExecGone(f"Error: Exec command {item.id} is already {state}")
+        self.check_startable(item)
         task = _running_task(item.container)
         item.is_started = True
         item.is_running = True

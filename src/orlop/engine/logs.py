@@ -1,38 +1,153 @@
-"""`docker logs`."""
+"""`docker logs`: the log of a container as Docker's byte stream, read to its end or followed.
+
+Frames go out as stdcopy frames, or raw when the container has a terminal. A follower wakes by inotify
+and ends when the container does; what it has not read by then it still gets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from orlop.base.errors import Kind, OrlopError
 from orlop.engine.model import Container
-from orlop.engine.services import Services
+from orlop.engine.services import Services, container_paths
+from orlop.runtime.logs import LogEntry, LogQuery, LogReader
+from orlop.wire.stdstream import header
 
 __all__ = ["LogOptions", "LogStream", "open_logs"]
+
+_NANO = 1_000_000_000
+_READ_BYTES = 256 << 10
+
+Encode = Callable[[LogEntry], bytes]
+
+
+class LogsNotKept(OrlopError):
+    """The container's log driver keeps nothing that could be read."""
+
+    kind = Kind.UNSUPPORTED
+    code = "logs-not-kept"
 
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """What a client wants to see."""
+    """What a client wants to see. `tail` None is everything."""
 
     follow: bool = False
-    has_stdout: bool = True
-    has_stderr: bool = True
+    has_stdout: bool = False
+    has_stderr: bool = False
     since_ns: int = 0
     until_ns: int = 0
     has_timestamps: bool = False
-    tail: int = -1
-    has_details: bool = False
+    tail: int | None = None
 
 
 @dataclass(slots=True)
 class LogStream:
-    """Bytes for the client."""
+    """Bytes for the client (`aclose` ends a follower), and whether they are raw."""
 
     chunks: AsyncIterator[bytes]
     has_tty: bool
 
 
 def open_logs(services: Services, container: Container, options: LogOptions) -> LogStream:
-    """Open."""
-    raise NotImplementedError
+    """The log as a stream; a container that has not run has an empty one.
+
+    Raises:
+        LogsNotKept: driver `none`.
+    """
+    if container.record.host.log_config.type == "none":
+        raise LogsNotKept("configured logging driver does not support reading")
+    has_tty = container.record.config.tty
+    directory = container_paths(services, container.id).log_dir
+    query = LogQuery(
+        has_stdout=options.has_stdout,
+        has_stderr=options.has_stderr,
+        since_ns=options.since_ns,
+        until_ns=options.until_ns,
+        tail=options.tail,
+        as_chunks=options.tail is None and not options.has_timestamps,
+    )
+    encode = _encoder(has_tty=has_tty, has_timestamps=options.has_timestamps)
+    if not os.path.isdir(directory):
+        return LogStream(_nothing(), has_tty)
+    if options.follow and container.task is not None:
+        return LogStream(_follow(container, directory, query, encode), has_tty)
+    return LogStream(_read(directory, query, encode), has_tty)
+
+
+def _encoder(*, has_tty: bool, has_timestamps: bool) -> Encode:
+    def encode(entry: LogEntry) -> bytes:
+        data = entry.data
+        if has_timestamps:
+            data = _timestamp(entry.time_ns) + data
+        return data if has_tty else header(entry.stream, len(data)) + data
+
+    return encode
+
+
+def _timestamp(time_ns: int) -> bytes:
+    """Docker's fixed width: nine digits of fraction."""
+    seconds, nanos = divmod(time_ns, _NANO)
+    base = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{base}.{nanos:09d}Z ".encode()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    empty: tuple[bytes, ...] = ()
+    for chunk in empty:
+        yield chunk
+
+
+async def _read(directory: str, query: LogQuery, encode: Encode) -> AsyncIterator[bytes]:
+    with LogReader(directory, query) as reader:
+        while entries := reader.read(_READ_BYTES):
+            yield b"".join(map(encode, entries))
+            await asyncio.sleep(0)  # a long log is not the only thing going on
+        rest = reader.finish()
+        if rest:
+            yield b"".join(map(encode, rest))
+
+
+async def _follow(
+    container: Container, directory: str, query: LogQuery, encode: Encode
+) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    more = asyncio.Event()
+    ended: asyncio.Future[object] = loop.create_future()
+    with ExitStack() as stack:
+        reader = stack.enter_context(LogReader(directory, query, follow=True))
+        loop.add_reader(reader.fileno(), more.set)
+        stack.callback(loop.remove_reader, reader.fileno())
+        container.exit_waiters.add(ended)  # type: ignore[arg-type]  # its value is not looked at
+        stack.callback(container.exit_waiters.discard, ended)
+        ended.add_done_callback(lambda _: more.set())
+        stack.callback(ended.cancel)
+        while True:
+            has_ended = ended.done() or container.task is None
+            more.clear()
+            while entries := reader.read(_READ_BYTES):
+                yield b"".join(map(encode, entries))
+            if has_ended or reader.is_past_end:
+                break
+            await _wait(more, query.until_ns)
+        rest = reader.finish()
+        if rest:
+            yield b"".join(map(encode, rest))
+
+
+async def _wait(more: asyncio.Event, until_ns: int) -> None:
+    """Wait for something to read; a follower with an end looks at the time once a second."""
+    if not until_ns:
+        await more.wait()
+        return
+    try:
+        async with asyncio.timeout(1.0):
+            await more.wait()
+    except TimeoutError:
+        return

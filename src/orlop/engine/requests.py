@@ -9,7 +9,7 @@ Spec: Docker Engine API v1.51: ContainerConfig, HostConfig, Mount, HealthConfig,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from orlop.wire.gojson import field
@@ -20,6 +20,7 @@ __all__ = [
     "BlkioWeight",
     "CommitRequest",
     "ContainerConfig",
+    "CreateBody",
     "CreateRequest",
     "DeviceMapping",
     "DeviceRequest",
@@ -342,6 +343,25 @@ class CreateRequest:
     networking: NetworkingConfig = NetworkingConfig()
     name: str = ""
     platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBody(ContainerConfig):
+    """The JSON of a create: the configuration itself, and two more keys."""
+
+    host_config: HostConfig | None = None
+    networking_config: NetworkingConfig | None = None
+
+    def request(self, name: str, platform: str) -> CreateRequest:
+        """What is asked for."""
+        config = ContainerConfig(**{item.name: getattr(self, item.name) for item in fields(ContainerConfig)})
+        return CreateRequest(
+            config,
+            self.host_config or HostConfig(),
+            self.networking_config or NetworkingConfig(),
+            name,
+            platform,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ _LOST_CODE = 255
 class Hooks:
     """What else happens at a start, an exit, an automatic removal; set once by the engine."""
 
-    remove: Callable[[Container], Awaitable[None]]
+    remove: Callable[[Container], Awaitable[None]] | None = None
     on_start: list[Callable[[Container], None]] = field(default_factory=list)
     on_exit: list[Callable[[Container], None]] = field(default_factory=list)
 
@@ -226,6 +226,7 @@ class Runner:
             self._services.later(self._remove_quietly(container), f"auto-remove {container.id[:12]}")
 
     async def _remove_quietly(self, container: Container) -> None:
+        assert self._hooks.remove is not None, "set by the composition root"
         try:
             await self._hooks.remove(container)
         except NotPossible:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orlop.base import ids, log
 from orlop.base.clock import Clock, format_rfc3339_nano
@@ -21,7 +21,7 @@ from orlop.engine.filters import Filters
 from orlop.engine.mounts import check_volume_name
 from orlop.engine.requests import VolumeCreateRequest
 from orlop.engine.trees import remove_tree, tree_usage
-from orlop.engine.views import VolumeList, VolumeView
+from orlop.engine.views import VolumeList, VolumeUsage, VolumeView
 from orlop.procs.workers import Workers
 from orlop.store.db import Database, Tx
 from orlop.wire import gojson
@@ -218,6 +218,16 @@ class Volumes:
             freed += size
         self._events.publish("volume", "prune", "", {"reclaimed": str(freed)})
         return removed, freed
+
+    async def usage_views(self) -> Sequence[VolumeView]:
+        """All volumes with their sizes and how many containers refer to them."""
+        return [
+            replace(
+                self.view(volume),
+                usage_data=VolumeUsage(await self.usage(volume.name), len(self.users(volume.name))),
+            )
+            for volume in tuple(self._volumes.values())
+        ]
 
     async def usage(self, name: str) -> int:
         """Bytes on disk."""

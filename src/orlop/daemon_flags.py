@@ -1,0 +1,436 @@
+"""The settings of `orlopd`: dockerd's flags and daemon.json keys, in one table.
+
+Pure: text in, `Settings` out. A setting may be given as a flag or in the file, not both. Whatever launches
+dockerd can launch orlopd: flags without effect here are accepted and answered with a note;
+unknown ones are an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orlop.base.errors import InvalidInput
+
+__all__ = ["DEFAULT_CONFIG_FILE", "FLAGS", "Flag", "Settings", "ShowHelp", "parse_flags", "resolve"]
+
+DEFAULT_CONFIG_FILE = "/etc/orlop/daemon.json"
+DEFAULT_DATA_ROOT = "/var/lib/orlop"
+DEFAULT_EXEC_ROOT = "/run/orlop"
+
+BOOL, TEXT, LIST, MAP, NUMBER = "bool", "string", "list", "map", "int"
+
+Values = dict[str, Any]  # flag name -> bool, str, int or list of str
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag; `key` is its name in daemon.json, "" where it has none."""
+
+    name: str
+    kind: str
+    key: str = ""
+    short: str = ""
+    has_effect: bool = True
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the engine is told to be."""
+
+    hosts: tuple[str, ...] = ()
+    data_root: str = DEFAULT_DATA_ROOT
+    exec_root: str = DEFAULT_EXEC_ROOT
+    pidfile: str = ""
+    is_debug: bool = False
+    log_level: str = "info"
+    group: str = "docker"
+    labels: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()
+    has_init: bool = False
+    cgroupns_mode: str = "private"
+    cgroup_parent: str = ""
+    is_experimental: bool = False
+    features: Mapping[str, bool] = field(default_factory=dict)
+    is_tls: bool | None = None  # None: not said
+    is_tls_verify: bool = False
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    log_driver: str = "json-file"
+    log_options: Mapping[str, str] = field(default_factory=dict)
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size_bytes: int = 64 << 20
+    no_new_privileges: bool = False
+    max_downloads: int = 3
+    max_uploads: int = 5
+    keeps_containers: bool = True
+    dns: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    shutdown_timeout_s: int = 15
+    notes: tuple[str, ...] = ()
+
+
+class ShowHelp(Exception):
+    """`--help` or `--version` was asked for; the argument is the text."""
+
+
+def _f(name: str, kind: str, key: str | None = "", **more: Any) -> Flag:
+    return Flag(name, kind, name if key == "" else key or "", **more)
+
+
+FLAGS: tuple[Flag, ...] = (
+    _f("host", LIST, "hosts", short="H", help="socket to listen on: unix://, tcp:// or fd:// (repeatable)"),
+    _f("data-root", TEXT, help="root directory of persistent state"),
+    _f("graph", TEXT, None, short="g", help="the old name of --data-root"),
+    _f("exec-root", TEXT, help="root directory of boot-scoped state"),
+    _f("pidfile", TEXT, short="p", help="file to write the process id to"),
+    _f("config-file", TEXT, None, help="daemon configuration file"),
+    _f("validate", BOOL, None, help="check the configuration and exit"),
+    _f("debug", BOOL, short="D", help="log everything"),
+    _f("log-level", TEXT, short="l", help="debug, info, warn, error or fatal"),
+    _f("log-format", TEXT, has_effect=False),
+    _f("group", TEXT, short="G", help="group of the unix socket"),
+    _f("label", LIST, "labels", help="label of the engine (repeatable)"),
+    _f("insecure-registry", LIST, "insecure-registries", help="registry without TLS (repeatable)"),
+    _f("registry-mirror", LIST, "registry-mirrors", help="mirror of Docker Hub (repeatable)"),
+    _f("init", BOOL, help="run an init in containers"),
+    _f("init-path", TEXT, has_effect=False),
+    _f("default-cgroupns-mode", TEXT, help="cgroup namespace of containers: private or host"),
+    _f("cgroup-parent", TEXT, help="parent cgroup of containers"),
+    _f("experimental", BOOL, help="show the engine as experimental"),
+    _f("feature", MAP, "features", help="switch a feature: NAME=true (repeatable)"),
+    _f("tls", BOOL, help="use TLS on TCP sockets"),
+    _f("tlsverify", BOOL, help="use TLS and ask clients for certificates"),
+    _f("tlscacert", TEXT, help="certificates that clients must be signed by"),
+    _f("tlscert", TEXT, help="certificate of the engine"),
+    _f("tlskey", TEXT, help="key of the engine"),
+    _f("log-driver", TEXT, help="log driver of containers: json-file, local or none"),
+    _f("log-opt", MAP, "log-opts", help="option of the log driver (repeatable)"),
+    _f("default-ulimit", LIST, "default-ulimits", help="NAME=SOFT[:HARD] of containers (repeatable)"),
+    _f("default-shm-size", TEXT, help="size of /dev/shm"),
+    _f("no-new-privileges", BOOL, help="no container gains privileges"),
+    _f("max-concurrent-downloads", NUMBER, help="layers fetched at a time by a pull"),
+    _f("max-concurrent-uploads", NUMBER, help="layers sent at a time by a push"),
+    _f("live-restore", BOOL, help="containers outlive the engine (default true)"),
+    _f(
+        "shutdown-timeout", NUMBER, help="seconds that containers get at a shutdown with --live-restore=false"
+    ),
+    _f("dns", LIST, help="DNS server of containers (repeatable)"),
+    _f("dns-opt", LIST, "dns-opts", help="DNS option (repeatable)"),
+    _f("dns-search", LIST, help="DNS search domain (repeatable)"),
+    # networks come later
+    _f("bridge", TEXT, short="b", has_effect=False),
+    _f("bip", TEXT, has_effect=False),
+    _f("bip6", TEXT, has_effect=False),
+    _f("fixed-cidr", TEXT, has_effect=False),
+    _f("fixed-cidr-v6", TEXT, has_effect=False),
+    _f("default-gateway", TEXT, has_effect=False),
+    _f("default-gateway-v6", TEXT, has_effect=False),
+    _f("default-address-pool", LIST, "default-address-pools", has_effect=False),
+    _f("default-network-opt", LIST, "default-network-opts", has_effect=False),
+    _f("firewall-backend", TEXT, has_effect=False),
+    _f("host-gateway-ip", LIST, "host-gateway-ips", has_effect=False),
+    _f("icc", BOOL, has_effect=False),
+    _f("ip", TEXT, has_effect=False),
+    _f("ip-forward", BOOL, has_effect=False),
+    _f("ip-forward-no-drop", BOOL, has_effect=False),
+    _f("ip-masq", BOOL, has_effect=False),
+    _f("iptables", BOOL, has_effect=False),
+    _f("ip6tables", BOOL, has_effect=False),
+    _f("ipv6", BOOL, has_effect=False),
+    _f("mtu", NUMBER, has_effect=False),
+    _f("userland-proxy", BOOL, has_effect=False),
+    _f("userland-proxy-path", TEXT, has_effect=False),
+    _f("allow-direct-routing", BOOL, has_effect=False),
+    _f("bridge-accept-fwmark", TEXT, has_effect=False),
+    # what has no counterpart here
+    _f("add-runtime", LIST, "runtimes", has_effect=False),
+    _f("default-runtime", TEXT, has_effect=False),
+    _f("allow-nondistributable-artifacts", LIST, has_effect=False),
+    _f("api-cors-header", TEXT, has_effect=False),
+    _f("authorization-plugin", LIST, "authorization-plugins", has_effect=False),
+    _f("cdi-spec-dir", LIST, "cdi-spec-dirs", has_effect=False),
+    _f("containerd", TEXT, has_effect=False),
+    _f("containerd-namespace", TEXT, has_effect=False),
+    _f("containerd-plugins-namespace", TEXT, has_effect=False),
+    _f("cpu-rt-period", NUMBER, has_effect=False),
+    _f("cpu-rt-runtime", NUMBER, has_effect=False),
+    _f("cri-containerd", BOOL, has_effect=False),
+    _f("default-ipc-mode", TEXT, has_effect=False),
+    _f("exec-opt", LIST, "exec-opts", has_effect=False),
+    _f("http-proxy", TEXT, has_effect=False),
+    _f("https-proxy", TEXT, has_effect=False),
+    _f("no-proxy", TEXT, has_effect=False),
+    _f("max-download-attempts", NUMBER, has_effect=False),
+    _f("metrics-addr", TEXT, has_effect=False),
+    _f("network-control-plane-mtu", NUMBER, has_effect=False),
+    _f("node-generic-resource", LIST, "node-generic-resources", has_effect=False),
+    _f("oom-score-adjust", NUMBER, has_effect=False),
+    _f("raw-logs", BOOL, has_effect=False),
+    _f("rootless", BOOL, None, has_effect=False),
+    _f("seccomp-profile", TEXT, has_effect=False),
+    _f("selinux-enabled", BOOL, has_effect=False),
+    _f("storage-driver", TEXT, short="s", has_effect=False),
+    _f("storage-opt", LIST, "storage-opts", has_effect=False),
+    _f("swarm-default-advertise-addr", TEXT, has_effect=False),
+    _f("userns-remap", TEXT),
+)
+_BY_NAME = {flag.name: flag for flag in FLAGS}
+_BY_SHORT = {flag.short: flag for flag in FLAGS if flag.short}
+_BY_KEY = {flag.key: flag for flag in FLAGS if flag.key} | {
+    "proxies": Flag("http-proxy", MAP, has_effect=False)
+}
+_TRUE = frozenset({"1", "t", "true"})
+_FALSE = frozenset({"0", "f", "false"})
+
+
+def parse_flags(argv: Sequence[str]) -> Values:
+    """The flags of a command line, by name; LIST and MAP flags give lists of strings.
+
+    Raises:
+        InvalidInput: unknown flag, missing or wrong value, an argument that is no flag.
+        ShowHelp: help or version was asked for.
+    """
+    values: Values = {}
+    pending = list(argv)[::-1]
+    while pending:
+        word = pending.pop()
+        if word in ("--help", "-h"):
+            raise ShowHelp(_help_text())
+        if word in ("--version", "-v"):
+            from orlop.base.version import VERSION
+
+            raise ShowHelp(f"Orlop version {VERSION}\n")
+        flag, text = _split(word)
+        if text is None:
+            if flag.kind == BOOL:
+                text = "true"
+            elif pending:
+                text = pending.pop()
+            else:
+                raise InvalidInput(f"flag needs an argument: {word}")
+        _store(values, flag, text)
+    return values
+
+
+def _split(word: str) -> tuple[Flag, str | None]:
+    """`--name=value`, `--name`, `-H value`, `-Hvalue`, `-H=value` -> the flag and its text, if any."""
+    if word.startswith("--") and len(word) > 2:
+        name, equals, text = word[2:].partition("=")
+        flag = _BY_NAME.get(name)
+        if flag is None:
+            raise InvalidInput(f"unknown flag: --{name[:100]}", hint="see orlopd --help")
+        return flag, text if equals else None
+    if word.startswith("-") and len(word) > 1:
+        flag = _BY_SHORT.get(word[1])
+        if flag is None:
+            raise InvalidInput(
+                f"unknown shorthand flag: {word[1]!r} in {word[:100]}", hint="see orlopd --help"
+            )
+        rest = word[2:].removeprefix("=")
+        return flag, rest or None
+    raise InvalidInput(f'"orlopd" accepts no arguments: {word[:100]!r}', hint="see orlopd --help")
+
+
+def _store(values: Values, flag: Flag, text: str) -> None:
+    match flag.kind:
+        case "bool":
+            values[flag.name] = _parse_bool(flag.name, text)
+        case "int":
+            values[flag.name] = _parse_int(flag.name, text)
+        case "list" | "map":
+            values.setdefault(flag.name, []).append(text)
+        case _:
+            values[flag.name] = text
+
+
+def _parse_bool(name: str, text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise InvalidInput(f'invalid argument "{text[:60]}" for "--{name}" flag: true or false is wanted')
+
+
+def _parse_int(name: str, text: str) -> int:
+    if not text.lstrip("-").isdecimal() or len(text) > 12:
+        raise InvalidInput(f'invalid argument "{text[:60]}" for "--{name}" flag: a number is wanted')
+    return int(text)
+
+
+def parse_file(text: str, path: str) -> Values:
+    """The settings of a daemon.json, in the form of flags.
+
+    Raises:
+        InvalidInput: not JSON, an unknown key, or a value of a wrong type.
+    """
+    prefix = f"unable to configure the Docker daemon with file {path}: "
+    try:
+        document = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise InvalidInput(f"{prefix}invalid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInput(f"{prefix}not a JSON object")
+    unknown = sorted(key for key in document if key not in _BY_KEY)
+    if unknown:
+        keys = ", ".join(unknown)[:300]
+        raise InvalidInput(f"{prefix}the following directives don't match any configuration option: {keys}")
+    return {_BY_KEY[key].name: _from_json(_BY_KEY[key], value, prefix) for key, value in document.items()}
+
+
+def _from_json(flag: Flag, value: Any, prefix: str) -> Any:
+    wrong = InvalidInput(f"{prefix}{flag.key or flag.name}: a {flag.kind} is wanted")
+    if not flag.has_effect:
+        return value
+    match flag.kind:
+        case "bool" if isinstance(value, bool):
+            return value
+        case "int" if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        case "string" if isinstance(value, str | int):
+            return str(value)
+        case "list" if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return list(value)
+        case "list" if isinstance(value, dict) and flag.name == "default-ulimit":
+            return [_ulimit_text(name, item, wrong) for name, item in value.items()]
+        case "map" if isinstance(value, dict):
+            return [f"{key}={_json_text(item)}" for key, item in value.items()]
+        case _:
+            raise wrong
+
+
+def _ulimit_text(name: str, item: Any, wrong: InvalidInput) -> str:
+    if not isinstance(item, dict):
+        raise wrong
+    return f"{item.get('Name', name)}={item.get('Soft', 0)}:{item.get('Hard', 0)}"
+
+
+def _json_text(item: Any) -> str:
+    return str(item).lower() if isinstance(item, bool) else str(item)
+
+
+def resolve(flags: Values, file: Values, path: str) -> Settings:
+    """Flags and file together.
+
+    Raises:
+        InvalidInput: a setting is in both, or has no meaning.
+    """
+    both = [name for name in flags if name in file and _BY_NAME[name].key]
+    if both:
+        parts = ", ".join(
+            f"{_BY_NAME[name].key}: (from flag: {_shown(flags[name])}, from file: {_shown(file[name])})"
+            for name in both
+        )
+        raise InvalidInput(
+            f"unable to configure the Docker daemon with file {path}: the following directives are "
+            f"specified both as a flag and in the configuration file: {parts}"
+        )
+    return _settings({**file, **flags})
+
+
+def _shown(value: Any) -> str:
+    return f"[{' '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
+def _settings(values: Values) -> Settings:
+    if values.get("userns-remap"):
+        raise InvalidInput(
+            "--userns-remap is not supported", hint="containers share the host's user ids for now"
+        )
+    is_debug = bool(values.get("debug", False))
+    driver = values.get("log-driver", "json-file")
+    if driver not in ("json-file", "local", "none"):
+        raise InvalidInput(f"failed to set log opts: logger: no log driver named '{driver}' is registered")
+    mode = values.get("default-cgroupns-mode", "private")
+    if mode not in ("private", "host"):
+        raise InvalidInput(f"invalid default cgroup namespace: {mode}")
+    return Settings(
+        hosts=tuple(values.get("host", ())),
+        data_root=_directory(values.get("data-root") or values.get("graph") or DEFAULT_DATA_ROOT),
+        exec_root=_directory(values.get("exec-root") or DEFAULT_EXEC_ROOT),
+        pidfile=values.get("pidfile", ""),
+        is_debug=is_debug,
+        log_level="debug" if is_debug else values.get("log-level", "info"),
+        group=values.get("group", "docker"),
+        labels=tuple(values.get("label", ())),
+        insecure_registries=tuple(values.get("insecure-registry", ())),
+        registry_mirrors=tuple(values.get("registry-mirror", ())),
+        has_init=values.get("init", False),
+        cgroupns_mode=mode,
+        cgroup_parent=values.get("cgroup-parent", ""),
+        is_experimental=values.get("experimental", False),
+        features={name: _parse_bool("feature", text) for name, text in _pairs(values, "feature")},
+        is_tls=values.get("tls"),
+        is_tls_verify=values.get("tlsverify", False),
+        tls_ca=values.get("tlscacert", ""),
+        tls_cert=values.get("tlscert", ""),
+        tls_key=values.get("tlskey", ""),
+        log_driver=driver,
+        log_options=dict(_pairs(values, "log-opt")),
+        ulimits=tuple(_parse_ulimit(text) for text in values.get("default-ulimit", ())),
+        shm_size_bytes=_parse_size(values.get("default-shm-size", "64m")),
+        no_new_privileges=values.get("no-new-privileges", False),
+        max_downloads=max(values.get("max-concurrent-downloads", 3), 1),
+        max_uploads=max(values.get("max-concurrent-uploads", 5), 1),
+        keeps_containers=values.get("live-restore", True),
+        dns=tuple(values.get("dns", ())),
+        dns_options=tuple(values.get("dns-opt", ())),
+        dns_search=tuple(values.get("dns-search", ())),
+        shutdown_timeout_s=values.get("shutdown-timeout", 15),
+        notes=tuple(f"--{name} has no effect" for name in values if not _BY_NAME[name].has_effect),
+    )
+
+
+def _directory(path: str) -> str:
+    import posixpath
+
+    if not path.startswith("/"):
+        raise InvalidInput(f"directory {path[:100]!r} is not absolute")
+    return posixpath.normpath(path)
+
+
+def _pairs(values: Values, name: str) -> list[tuple[str, str]]:
+    out = []
+    for text in values.get(name, ()):
+        key, equals, value = text.partition("=")
+        if not key or (not equals and name != "feature"):
+            raise InvalidInput(f'invalid argument "{text[:60]}" for "--{name}" flag: KEY=VALUE is wanted')
+        out.append((key, value if equals else "true"))
+    return out
+
+
+def _parse_ulimit(text: str) -> tuple[str, int, int]:
+    name, _, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    try:
+        return name, int(soft), int(hard or soft)
+    except ValueError:
+        raise InvalidInput(f"invalid ulimit argument: {text[:60]}") from None
+
+
+def _parse_size(text: str) -> int:
+    units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    number = text.strip().lower().removesuffix("b")
+    unit = units.get(number[-1:], 1)
+    digits = number[:-1] if unit > 1 else number
+    if not digits.isdecimal() or len(digits) > 15:
+        raise InvalidInput(f"invalid size: '{text[:40]}'")
+    return int(digits) * unit
+
+
+def _help_text() -> str:
+    lines = ["Usage:  orlopd [OPTIONS]", "", "The Orlop engine: containers behind the Docker Engine API.", ""]
+    for flag in FLAGS:
+        if not flag.has_effect:
+            continue
+        short = f"-{flag.short}, " if flag.short else "    "
+        kind = "" if flag.kind == BOOL else f" {flag.kind}"
+        lines.append(f"  {short}--{flag.name}{kind:<8}  {flag.help}")
+    others = ", ".join(f"--{flag.name}" for flag in FLAGS if not flag.has_effect)
+    return "\n".join([*lines, "", f"Accepted without effect: {others}", ""])

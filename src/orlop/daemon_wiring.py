@@ -1,0 +1,290 @@
+"""Wiring: the one place that chooses implementations and gives them to one another.
+
+Pure construction in dependency order; `Plant` owns what has to be closed. Whatever is slow (the
+zygote's start, opening the database) is begun before it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from orlop.aio.scope import Background
+from orlop.api.versions import MAX_VERSION, MIN_VERSION, version_text
+from orlop.base.clock import SystemClock
+from orlop.base.version import VERSION
+from orlop.daemon_flags import Settings
+from orlop.engine.auth import AuthConfig
+from orlop.engine.catalog import Catalog
+from orlop.engine.changes import apply_changes
+from orlop.engine.containers import Containers
+from orlop.engine.engine import Engine
+from orlop.engine.events import EventBus
+from orlop.engine.execs import Execs
+from orlop.engine.health import HealthChecks
+from orlop.engine.hostconfig import HostDefaults
+from orlop.engine.hostfacts import HostFacts, read_host_facts
+from orlop.engine.image_transfers import ImageTransfers
+from orlop.engine.images import Images
+from orlop.engine.networks import Networks, NetworkUser
+from orlop.engine.reconcile import Reconciler
+from orlop.engine.removal import Remover
+from orlop.engine.requests import HostConfig
+from orlop.engine.running import Hooks, Runner
+from orlop.engine.services import Services
+from orlop.engine.stopping import Stopper
+from orlop.engine.summaries import ListOptions
+from orlop.engine.system import System, SystemSettings, SystemSources
+from orlop.engine.volumes import Volumes
+from orlop.images.removal import ImageUser
+from orlop.images.store import ImageStore
+from orlop.oci.reference import DEFAULT_DOMAIN
+from orlop.procs.workers import ZygoteWorkers
+from orlop.procs.zygote import Zygote
+from orlop.registry.client import Registry
+from orlop.registry.endpoints import RegistryOptions
+from orlop.runtime.service import SupervisedRuntime
+from orlop.store.blobs import BlobStore
+from orlop.store.collect import Collector
+from orlop.store.db import Database
+from orlop.store.layers import LayerStore
+from orlop.store.leases import Leases, read_boot_id
+from orlop.store.mounts import choose_mounts
+from orlop.store.snapshots import Snapshots
+from orlop.transfer.pull import Puller
+from orlop.transfer.push import Pusher
+
+__all__ = ["Plant", "build_plant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A running engine and what is behind it."""
+
+    engine: Engine
+    settings: Settings
+    services: Services
+    runner: Runner
+    stopper: Stopper
+    reconciler: Reconciler
+    collector: Collector
+    zygote: Zygote
+    runtime: SupervisedRuntime
+    db: Database
+    closers: tuple[Any, ...] = ()
+
+    async def recover(self) -> None:
+        """Bring rows and machine together; before the sockets are opened."""
+        await self.services.catalog.load()
+        await self.services.volumes.load()
+        await self.reconciler.run()
+
+    def tidy(self) -> None:
+        """Begin to forget what a crash left; nobody waits for it."""
+        self.services.later(self._collect(), "tidy")
+
+    async def _collect(self) -> None:
+        await self.collector.recover()
+
+    async def close(self) -> None:
+        """Let go of everything; containers go on."""
+        await self.services.catalog.flush()
+        await self.services.background.close()
+        for closer in self.closers:
+            await closer()
+        await self.services.snapshots.close()
+        await self.runtime.aclose()
+        await self.zygote.aclose()
+        self.db.close()
+
+
+async def build_plant(settings: Settings) -> Plant:
+    """Construct the engine; nothing is recovered yet."""
+    clock = SystemClock()
+    starting = asyncio.create_task(Zygote.start(settings.exec_root))  # noqa: TID251 - awaited below
+    db = Database.open(os.path.join(settings.data_root, "orlop.db"))
+    facts = read_host_facts()
+    zygote = await starting
+    workers = ZygoteWorkers(zygote)
+    runtime = SupervisedRuntime(zygote)
+    leases = Leases(db, clock)
+    blobs = BlobStore(settings.data_root, db, clock)
+    mounts = choose_mounts(settings.data_root, settings.exec_root, workers)
+    layers = LayerStore(settings.data_root, db, workers, mounts, clock)
+    snapshots = Snapshots(settings.data_root, settings.exec_root, db, layers, workers, clock)
+    store = ImageStore(db, blobs, layers, clock)
+    collector = Collector(db, leases, [blobs, layers, snapshots, store])
+    events = EventBus(clock)
+    background = Background("engine")
+    catalog = Catalog(db, background)
+    volumes = Volumes(
+        db=db,
+        workers=workers,
+        events=events,
+        clock=clock,
+        root=os.path.join(settings.data_root, "volumes"),
+        users=lambda name: _volume_users(catalog, name),
+    )
+    services = Services(
+        catalog=catalog,
+        runtime=runtime,
+        snapshots=snapshots,
+        images=store,
+        volumes=volumes,
+        events=events,
+        workers=workers,
+        leases=leases,
+        background=background,
+        clock=clock,
+        defaults=_defaults(settings, facts),
+        data_root=settings.data_root,
+        exec_root=settings.exec_root,
+        boot_id=read_boot_id(),
+        apply_changes=apply_changes,
+    )
+    hooks = Hooks()
+    runner = Runner(services, hooks)
+    stopper = Stopper(services, runner)
+    remover = Remover(services, runner, stopper)
+    execs = Execs(services)
+    health = HealthChecks(services)
+    hooks.remove = remover.auto_remove
+    hooks.on_start.append(health.started)
+    hooks.on_exit += [health.ended, execs.container_ended]
+    containers = Containers(services, runner, stopper, remover)
+    registry = Registry(_registry_options(settings), user_agent=f"orlop/{VERSION}", clock=clock)
+    puller = Puller(registry, store, blobs, layers, leases, concurrency=settings.max_downloads)
+    pusher = Pusher(registry, store, blobs, layers, leases, concurrency=settings.max_uploads)
+    images = Images(
+        store,
+        layers,
+        leases,
+        collector,
+        events=events,
+        users=lambda: _image_users(catalog),
+        apply_changes=apply_changes,
+        clock=clock,
+        transfers=ImageTransfers(puller, pusher, registry, events),
+    )
+    engine_id = _engine_id(settings.data_root)
+    engine = Engine(
+        containers=containers,
+        execs=execs,
+        volumes=volumes,
+        images=images,
+        networks=Networks(
+            engine_id, os.stat(settings.data_root).st_ctime_ns, lambda: _network_users(catalog)
+        ),
+        system=_system(settings, facts, engine_id, containers, images, volumes, registry, events),
+        events=events,
+    )
+    return Plant(
+        engine,
+        settings,
+        services,
+        runner,
+        stopper,
+        Reconciler(services, runner, remover),
+        collector,
+        zygote,
+        runtime,
+        db,
+        (puller.close,),
+    )
+
+
+def _registry_options(settings: Settings) -> RegistryOptions:
+    return RegistryOptions(mirrors=settings.registry_mirrors, insecure=settings.insecure_registries)
+
+
+def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
+    return HostDefaults(
+        cgroupns_mode=settings.cgroupns_mode,
+        has_init=settings.has_init,
+        log_driver=settings.log_driver,
+        log_options=tuple(settings.log_options.items()),
+        ulimits=settings.ulimits,
+        cgroup_parent=settings.cgroup_parent,
+        dns=settings.dns,
+        dns_options=settings.dns_options,
+        dns_search=settings.dns_search,
+        no_new_privileges=settings.no_new_privileges,
+        shm_size_bytes=settings.shm_size_bytes,
+        processors=facts.cpu_count,
+    )
+
+
+def _volume_users(catalog: Catalog, name: str) -> Iterable[str]:
+    return [item.id for item in catalog if any(mount.point.name == name for mount in item.record.mounts)]
+
+
+def _image_users(catalog: Catalog) -> Iterable[tuple[str, ImageUser]]:
+    return [(item.record.image_id, ImageUser(item.id, item.task is not None)) for item in catalog]
+
+
+def _engine_id(data_root: str) -> str:
+    """A stable id of this engine: of its state directory on this machine."""
+    with open("/etc/machine-id", encoding="ascii") as file:
+        machine = file.read().strip()
+    return hashlib.sha256(f"{machine}:{data_root}".encode()).hexdigest()[:36]
+
+
+def _system(
+    settings: Settings,
+    facts: HostFacts,
+    engine_id: str,
+    containers: Containers,
+    images: Images,
+    volumes: Volumes,
+    registry: Registry,
+    events: EventBus,
+) -> System:
+    return System(
+        facts=facts,
+        settings=SystemSettings(
+            engine_id=engine_id,
+            data_root=settings.data_root,
+            api_version=version_text(MAX_VERSION),
+            min_api_version=version_text(MIN_VERSION),
+            logging_driver=settings.log_driver,
+            labels=settings.labels,
+            insecure_registries=settings.insecure_registries,
+            mirrors=settings.registry_mirrors,
+            is_debug=settings.is_debug,
+            is_experimental=settings.is_experimental,
+        ),
+        sources=SystemSources(
+            container_counts=containers.counts,
+            image_count=images.count,
+            layers_size=images.layers_size,
+            images=images.usage,
+            containers=lambda: containers.list(ListOptions(is_all=True), with_size=True),
+            volumes=volumes.usage_views,
+            login=lambda auth: _login(registry, auth),
+        ),
+        events=events,
+    )
+
+
+async def _login(registry: Registry, auth: AuthConfig) -> str:
+    """Check credentials against the registry they are for; an empty address is Docker Hub."""
+    address = auth.serveraddress.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    domain = DEFAULT_DOMAIN if address in ("", "index.docker.io", "registry-1.docker.io") else address
+    return await registry.login(domain, auth.credentials())
+
+
+@dataclass(frozen=True, slots=True)
+class _NetworkUser:
+    """A container as networks see it."""
+
+    id: str
+    name: str
+    host: HostConfig
+
+
+def _network_users(catalog: Catalog) -> Iterable[NetworkUser]:
+    return [_NetworkUser(item.id, item.name, item.record.host) for item in catalog if item.task is not None]
