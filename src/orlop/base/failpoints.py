@@ -49,7 +49,7 @@ def record_hits(path: str = "") -> None:
 
     With a path they are also appended there, a line per hit, by this process and by those it forks.
     """
-    global _recording, _record_path  # noqa: PLW0603 - one switch per process, set by tests only
+    global _recording, _record_path
     _recording, _record_path = set(), path
     _update()
 
