@@ -66,9 +66,7 @@ def _bar(current: int, total: int) -> str:
     if total <= 0 or current > total:
         return f"{_human(current):>8}"
     done = _BAR_WIDTH * current // total
-    arrow = ">" if done < _BAR_WIDTH else ""
-    bar = "=" * done + arrow + " " * (_BAR_WIDTH - done - len(arrow))
-    return f"[{bar}]  {_human(current):>8}/{_human(total)}"
+    return f"[{'=' * done}>{' ' * (_BAR_WIDTH - done)}] {_human(current):>8}/{_human(total)}"
 
 
 def _human(size_bytes: int) -> str:
