@@ -26,13 +26,19 @@ __all__ = ["load_settings", "main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the engine until it is told to end; the process's exit code."""
     try:
-        settings, is_check = load_settings(sys.argv[1:] if argv is None else argv)
+        settings, task = load_settings(sys.argv[1:] if argv is None else argv)
         log.set_level("error" if settings.log_level == "fatal" else settings.log_level)
         failpoints.configure(os.environ.get("ORLOP_FAILPOINTS", ""))
-        if is_check:
-            sys.stderr.write("configuration OK\n")
-            return 0
-        return _run(settings)
+        if record := os.environ.get("ORLOP_FAILPOINTS_RECORD"):
+            failpoints.record_hits(record)
+        match task:
+            case "validate":
+                sys.stderr.write("configuration OK\n")
+                return 0
+            case "fsck":
+                return _check_store(settings)
+            case _:
+                return _run(settings)
     except ShowHelp as shown:
         sys.stdout.write(str(shown))
         return 0
@@ -42,15 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def load_settings(argv: Sequence[str]) -> tuple[Settings, bool]:
-    """Settings of a command line and its configuration file; and whether only to check them.
+def load_settings(argv: Sequence[str]) -> tuple[Settings, str]:
+    """Settings of a command line and its configuration file; and what to do: "", "validate" or "fsck".
 
     Raises:
         InvalidInput, ShowHelp: see `daemon_flags`.
     """
     flags = parse_flags(argv)
     path = flags.pop("config-file", "")
-    is_check = bool(flags.pop("validate", False))
+    task = next((name for name in ("validate", "fsck") if flags.pop(name, False)), "")
     text = ""
     try:
         with open(path or DEFAULT_CONFIG_FILE, encoding="utf-8") as file:
@@ -63,7 +69,7 @@ def load_settings(argv: Sequence[str]) -> tuple[Settings, bool]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"unable to configure the Docker daemon with file {path}: {error}") from error
     shown = path or DEFAULT_CONFIG_FILE
-    return resolve(flags, parse_file(text, shown), shown), is_check
+    return resolve(flags, parse_file(text, shown), shown), task
 
 
 def _run(settings: Settings) -> int:
@@ -82,6 +88,23 @@ def _run(settings: Settings) -> int:
         for fd in locks:
             os.close(fd)
     return 0
+
+
+def _check_store(settings: Settings) -> int:
+    """`orlopd --fsck`: print what is wrong in the data root; 1 if anything is that no start sweeps."""
+    from orlop import daemon_host as host
+    from orlop.store import fsck
+
+    if not os.path.isdir(settings.data_root):
+        raise InvalidInput(f'data root "{settings.data_root}" does not exist')
+    lock = host.lock_root(settings.data_root)
+    try:
+        findings = fsck.check(settings.data_root)
+    finally:
+        os.close(lock)
+    for finding in findings:
+        sys.stdout.write(f"{finding}{' (harmless)' if finding.is_harmless else ''}\n")
+    return int(not all(finding.is_harmless for finding in findings))
 
 
 async def _serve(settings: Settings) -> None:

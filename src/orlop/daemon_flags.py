@@ -92,6 +92,7 @@ FLAGS: tuple[Flag, ...] = (
     _f("pidfile", TEXT, short="p", help="file to write the process id to"),
     _f("config-file", TEXT, None, help="daemon configuration file"),
     _f("validate", BOOL, None, help="check the configuration and exit"),
+    _f("fsck", BOOL, None, help="check what is stored below the data root and exit"),
     _f("debug", BOOL, short="D", help="log everything"),
     _f("log-level", TEXT, short="l", help="debug, info, warn, error or fatal"),
     _f("log-format", TEXT, has_effect=False),

@@ -27,6 +27,7 @@ __all__ = [
     "AlreadyRunning",
     "enter_mount_namespace",
     "live_supervisors",
+    "lock_root",
     "lock_roots",
     "notify",
     "open_listeners",
@@ -78,24 +79,35 @@ def lock_roots(settings: Settings) -> list[int]:
         AlreadyRunning: another engine has one of them; its process id is in the message.
     """
     held: list[int] = []
-    for path in dict.fromkeys((settings.data_root, settings.exec_root)):
-        fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(fd, 32).decode("ascii", "replace").strip()
-            for other in (fd, *held):
-                os.close(other)
-            if error.errno != errno.EWOULDBLOCK:
-                raise
-            raise AlreadyRunning(
-                f'another engine uses "{path}" (pid {owner or "unknown"})',
-                hint="stop it, or give this one its own --data-root and --exec-root",
-            ) from error
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-        held.append(fd)
+    try:
+        for path in dict.fromkeys((settings.data_root, settings.exec_root)):
+            held.append(lock_root(path))  # noqa: PERF401 - what was taken is let go on failure
+    except BaseException:
+        for fd in held:
+            os.close(fd)
+        raise
     return held
+
+
+def lock_root(path: str) -> int:
+    """Take one root for this process, as an fd to keep open while it is used. Raises AlreadyRunning."""
+    fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.read(fd, 32).decode("ascii", "replace").strip()
+        os.close(fd)
+        if error.errno != errno.EWOULDBLOCK:
+            raise
+        raise AlreadyRunning(
+            f'another engine uses "{path}" (pid {owner or "unknown"})',
+            hint="stop it, or give this one its own --data-root and --exec-root",
+        ) from error
+    os.ftruncate(fd, 0)
+    # Who holds it is for people: a full disk is no reason not to start.
+    with suppress(OSError):
+        os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
 
 
 def enter_mount_namespace(exec_root: str, supervisors: Mapping[str, int]) -> None:

@@ -50,7 +50,7 @@ from orlop.registry.endpoints import RegistryOptions
 from orlop.runtime.service import SupervisedRuntime
 from orlop.store.blobs import BlobStore
 from orlop.store.collect import Collector
-from orlop.store.db import Database
+from orlop.store.db import DATABASE_NAME, Database
 from orlop.store.layers import LayerStore
 from orlop.store.leases import Leases, read_boot_id
 from orlop.store.mounts import choose_mounts
@@ -106,7 +106,7 @@ async def build_plant(settings: Settings) -> Plant:
     """Construct the engine; nothing is recovered yet."""
     clock = SystemClock()
     starting = asyncio.create_task(Zygote.start(settings.exec_root))  # noqa: TID251 - awaited below
-    db = Database.open(os.path.join(settings.data_root, "orlop.db"))
+    db = Database.open(os.path.join(settings.data_root, DATABASE_NAME))
     facts = read_host_facts()
     zygote = await starting
     workers = ZygoteWorkers(zygote)
@@ -154,7 +154,7 @@ async def build_plant(settings: Settings) -> Plant:
     health = HealthChecks(services)
     hooks.remove = remover.auto_remove
     hooks.on_start.append(health.started)
-    hooks.on_exit += [health.ended, execs.container_ended]
+    hooks.on_exit.append(health.ended)
     containers = Containers(services, runner, stopper, remover)
     registry = Registry(_registry_options(settings), user_agent=f"orlop/{VERSION}", clock=clock)
     puller = Puller(registry, store, blobs, layers, leases, concurrency=settings.max_downloads)

@@ -51,6 +51,8 @@ def main(channel_fd: int) -> None:
     # Children of the engine's terminal get its ^C; the zygote ends when the engine does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     failpoints.configure(os.environ.get("ORLOP_FAILPOINTS", ""))
+    if record := os.environ.get("ORLOP_FAILPOINTS_RECORD"):
+        failpoints.record_hits(record)
     jobs = load_jobs()
 
     def worker(payload: dict[str, Any], fds: list[int]) -> int:
