@@ -195,7 +195,7 @@ class ImageStore:
             if delete:
                 rows.delete_image(tx, image_id)
 
-        await self._db.write(work)
+        await self._db.write(work, frees_space=True)
         if delete:
             self._configs.pop(image_id, None)
 

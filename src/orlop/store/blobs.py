@@ -102,6 +102,9 @@ class BlobStore:
             *(os.path.join(self._blobs, name) for name in _ALGORITHMS),
         ):
             ensure_directory(folder)
+        for name in os.listdir(self._ingests):
+            if name.startswith("put-"):  # an engine before this one was killed; nothing to resume
+                unlink_sized(os.path.join(self._ingests, name))
 
     @asynccontextmanager
     async def ingest(
@@ -220,7 +223,7 @@ class BlobStore:
 
     async def delete(self, digest: Digest) -> None:
         """Drop a blob whether or not it is held; fine when it is gone."""
-        await self._db.write(lambda tx: self.forget(tx, [digest]))
+        await self._db.write(lambda tx: self.forget(tx, [digest]), frees_space=True)
         await self.sweep([digest])
 
     # What collection asks of every store: see collect.Resource.
@@ -245,7 +248,11 @@ class BlobStore:
         tx.executemany("DELETE FROM lease_ref WHERE kind = 'blob' AND key = ?", [(key,) for key in keys])
 
     async def sweep(self, keys: Sequence[str] | None = None) -> int:
-        """Unlink the files of digests without a row: `keys`, or all there are. Returns bytes freed."""
+        """Unlink the files of digests without a row; returns bytes freed.
+
+        Args:
+            keys: which digests; None for all there are, and for ingests that nobody resumed.
+        """
         names = await offload.thread(self._stored_digests) if keys is None else keys
 
         def work(tx: Tx, digest: Digest) -> int:
@@ -253,11 +260,11 @@ class BlobStore:
                 return 0
             return self._in_flight.unless_publishing(digest, lambda: unlink_sized(self.path(digest)))
 
-        freed = 0
+        freed = await self.sweep_ingests() if keys is None else 0
         for name in names:
             digest = Digest(name)
             if await self.find(digest) is None:
-                freed += await self._db.write(lambda tx, digest=digest: work(tx, digest))  # type: ignore[misc]
+                freed += await self._db.write(lambda tx, digest=digest: work(tx, digest), frees_space=True)  # type: ignore[misc]
         return freed
 
     async def sweep_ingests(self, older_than_s: float = INGEST_TTL_S) -> int:
@@ -294,10 +301,7 @@ class BlobStore:
         freed = 0
         for name in os.listdir(self._ingests):
             folder = os.path.join(self._ingests, name)
-            if name in busy or os.lstat(folder).st_mtime_ns > deadline_ns:
-                continue
-            if name.startswith("put-"):
-                freed += unlink_sized(folder)
+            if name in busy or name.startswith("put-") or os.lstat(folder).st_mtime_ns > deadline_ns:
                 continue
             data = os.path.join(folder, "data")
             if os.path.exists(data) and os.lstat(data).st_mtime_ns > deadline_ns:

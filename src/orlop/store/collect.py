@@ -69,7 +69,7 @@ class Collector:
     async def run(self) -> Reclaimed:
         """Forget and unlink everything that nobody needs; safe at any time, may be repeated."""
         async with self._lock:
-            garbage = await self._db.write(self._forget_garbage)
+            garbage = await self._db.write(self._forget_garbage, frees_space=True)
             failpoints.hit("collect.after-forget")
             freed = 0
             for kind, keys in garbage.items():

@@ -8,6 +8,9 @@ a snapshot; they never wait for the writer.
 
 A unit must not do I/O of its own, must not keep the `Tx`, and may run later than a
 cancellation of its caller: a cancelled `write` has either happened completely or not at all.
+
+On a full disk, units that free space must still succeed: a reserve file beside the database
+is given up for them and taken back when there is room again.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any, Self, TypeVar
 from orlop.base import failpoints
 from orlop.base.errors import Kind, OrlopError
 from orlop.store.migrate import Migration, builtin_migrations, migrate
+from orlop.store.reserve import Reserve
 
 __all__ = [
     "DATABASE_NAME",
@@ -118,6 +122,7 @@ class Tx:
 class _Unit:
     work: Callable[[Tx], Any]
     future: Future[Any]
+    frees_space: bool = False
     result: Any = None
     error: BaseException | None = None
 
@@ -148,6 +153,7 @@ class Database:
         self._local = threading.local()
         self._reader_connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        self._reserve = Reserve(f"{path}.reserve")
         self._writer = threading.Thread(target=self._write_loop, name="db-write", daemon=True)
 
     @classmethod
@@ -176,13 +182,18 @@ class Database:
         database._writer.start()
         return database
 
-    async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` in the writer thread; returns its value after the durable commit."""
-        return await asyncio.wrap_future(self._submit(work))
+    async def write(self, work: Callable[[Tx], T], *, frees_space: bool = False) -> T:
+        """Run `work` in the writer thread; returns its value after the durable commit.
 
-    def write_sync(self, work: Callable[[Tx], T]) -> T:
+        Args:
+            work: the unit; it may be run twice when `frees_space`.
+            frees_space: the unit deletes; on a full disk it may use the reserve.
+        """
+        return await asyncio.wrap_future(self._submit(work, frees_space=frees_space))
+
+    def write_sync(self, work: Callable[[Tx], T], *, frees_space: bool = False) -> T:
         """`write` for threads and offline tools."""
-        return self._submit(work).result()
+        return self._submit(work, frees_space=frees_space).result()
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on a snapshot of the last committed state."""
@@ -204,11 +215,11 @@ class Database:
             connection.close()
         self._writer.join()
 
-    def _submit(self, work: Callable[[Tx], T]) -> Future[T]:
+    def _submit(self, work: Callable[[Tx], T], *, frees_space: bool) -> Future[T]:
         future: Future[T] = Future()
         with self._state:
             self._refuse_closed()
-            self._queue.put(_Unit(work, future))
+            self._queue.put(_Unit(work, future, frees_space))
         return future
 
     def _submit_read(self, work: Callable[[Tx], T]) -> Future[T]:
@@ -249,12 +260,24 @@ class Database:
                 else:
                     batch.append(following)
             live = [unit for unit in batch if unit.future.set_running_or_notify_cancel()]
-            self._run_batch(connection, live)
+            self._run_live(connection, live)
             if stop:
                 break
         connection.close()
 
-    def _run_batch(self, connection: sqlite3.Connection, batch: Sequence[_Unit]) -> None:
+    def _run_live(self, connection: sqlite3.Connection, live: Sequence[_Unit]) -> None:
+        failure = self._run_batch(connection, live)
+        urgent = [unit for unit in live if unit.frees_space]
+        if isinstance(failure, StoreFull) and urgent and self._reserve.give_up():
+            for unit in urgent:
+                unit.error = None
+            self._run_batch(connection, urgent)
+        for unit in live:
+            unit.answer()
+        self._reserve.take_back()
+
+    def _run_batch(self, connection: sqlite3.Connection, batch: Sequence[_Unit]) -> OrlopError | None:
+        """Run and commit; a failure of the whole is set on every unit and returned."""
         try:
             connection.execute("BEGIN IMMEDIATE")
             for unit in batch:
@@ -268,8 +291,8 @@ class Database:
                 connection.rollback()
             for unit in batch:
                 unit.error = unit.error or failure
-        for unit in batch:
-            unit.answer()
+            return failure
+        return None
 
 
 def _connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:

@@ -95,6 +95,25 @@ def test_a_failed_commit_fails_every_unit_and_keeps_nothing(db):
     assert db.write_sync(insert("b")) == 1
 
 
+def test_on_a_full_disk_units_that_free_space_use_the_reserve(db):
+    db.write_sync(insert("old"))
+    failpoints.configure("db.commit.before=enospc@1")
+
+    def delete(tx):
+        return tx.execute("DELETE FROM thing WHERE name = 'old'").rowcount
+
+    async def main():
+        units = [db.write(insert("new")), db.write(delete, frees_space=True)]
+        return await asyncio.gather(*units, return_exceptions=True)
+
+    failed, deleted = asyncio.run(main())
+
+    assert isinstance(failed, StoreFull)
+    assert deleted == 1
+    assert names(db) == []
+    assert os.stat(db.path + ".reserve").st_blocks > 0
+
+
 def test_a_reader_sees_no_half_transaction_and_cannot_write(db):
     with pytest.raises(DatabaseError):
         db.read_sync(insert("a"))
