@@ -15,6 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "create": ("create", "Create a new container"),
     "events": ("events", "Get real time events from the engine"),
     "exec": ("exec", "Execute a command in a running container"),
+    "fsck": ("fsck", "Check what is stored, while the engine is stopped"),
     "history": ("history", "Show the history of an image"),
     "images": ("images", "List images"),
     "info": ("info", "Display system-wide information"),
