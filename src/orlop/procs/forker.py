@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from orlop.kernel.clone import clone3
@@ -21,12 +21,27 @@ from orlop.kernel.process import close_range, set_name
 from orlop.procs.channel import Channel, Message, close_all
 from orlop.procs.errors import encode_error
 
-__all__ = ["Role", "close_others", "reset_signals", "serve"]
+__all__ = ["ALL_SIGNALS", "CHANGED_SIGNALS", "Role", "close_others", "reset_signals", "seal_imports", "serve"]
 
 Role = Callable[[dict[str, Any], list[int]], int]
 """What a child becomes: payload and descriptors (which it owns) in, exit code out."""
 
-_NEVER_CAUGHT = frozenset({signal.SIGKILL, signal.SIGSTOP})
+ALL_SIGNALS = tuple(
+    number
+    for number in signal.Signals
+    if number not in {signal.SIGKILL, signal.SIGSTOP} and number < signal.SIGRTMIN
+)
+CHANGED_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGCHLD,
+)
+"""What Python itself, the zygote and supervisors ignore."""
+_import_tables = (sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache)
 
 
 def serve(channel: Channel, roles: Mapping[str, Role]) -> None:
@@ -43,12 +58,23 @@ def serve(channel: Channel, roles: Mapping[str, Role]) -> None:
             return
 
 
-def reset_signals() -> None:
-    """Default dispositions and an empty mask: ignored signals would survive an execve."""
-    for number in signal.valid_signals() - _NEVER_CAUGHT:
-        # 32 and 33 belong to the C library and are not valid signals here.
+def reset_signals(numbers: Iterable[signal.Signals] = ALL_SIGNALS) -> None:
+    """Default dispositions and an empty mask: ignored signals would survive an execve.
+
+    The zygote resets all that it inherited; a child only those that we changed since.
+    """
+    for number in numbers:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def seal_imports() -> None:
+    """Whatever is not imported now never will be in this process.
+
+    The old tables are kept, not freed: freeing them would touch hundreds of shared pages.
+    """
+    gc.disable()
+    sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache = [], [], [], {}
 
 
 def _answer(channel: Channel, message: Message, roles: Mapping[str, Role]) -> None:

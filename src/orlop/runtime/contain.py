@@ -21,6 +21,7 @@ __all__ = [
     "create",
     "destroy",
     "exec_failure_text",
+    "limit",
     "start_failure_text",
     "verify",
     "warm_up",
@@ -41,11 +42,18 @@ def cgroup_of(spec: ContainerSpec, host: Host) -> Cgroup:
     return Cgroup(f"{parent}/{spec.id}", host)
 
 
-def create(cgroup: Cgroup, spec: ContainerSpec) -> None:
-    """Make the cgroup with limits and device filter, before anything can be in it (I20)."""
+def create(cgroup: Cgroup) -> int | None:
+    """Make the cgroup; returns its directory in the unified hierarchy, if there is one, as an fd."""
+    if cgroup.host.mode is Mode.NONE:
+        return None
+    cgroup.create()
+    return cgroup.open_unified()
+
+
+def limit(cgroup: Cgroup, spec: ContainerSpec) -> None:
+    """Set limits and device filter, before any instruction of the user's runs in it (I20)."""
     if cgroup.host.mode is Mode.NONE:
         return
-    cgroup.create()
     apply_limits(cgroup, spec.resources)
     rules = devicefilter.ALLOW_ALL if spec.is_privileged else _rules(spec)
     devicefilter.restrict(cgroup, rules)

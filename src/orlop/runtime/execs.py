@@ -25,10 +25,10 @@ from orlop.kernel.namespaces import (
     setns,
 )
 from orlop.procs.channel import Channel
-from orlop.procs.forker import close_others, reset_signals
+from orlop.procs.forker import CHANGED_SIGNALS, close_others, reset_signals, seal_imports
 from orlop.runtime import confine, contain, terminal
 from orlop.runtime.contract import StartFailed, TaskGone, TaskRefused
-from orlop.runtime.init import READY, fail, place_standard_fds, seal_imports
+from orlop.runtime.init import READY, fail, place_standard_fds
 from orlop.runtime.launch import launch_process, open_pipes
 from orlop.runtime.plan import plan_process
 from orlop.runtime.server import Pending
@@ -59,6 +59,7 @@ class _Entry:
 
     plan: confine.ProcessPlan
     cgroup: Cgroup
+    is_in_unified: bool
     init_pidfd: int
     devpts_fd: int
     standard_fds: tuple[int, int, int]
@@ -94,6 +95,7 @@ class Execs:
         entry = _Entry(
             plan=plan_process(spec.process, is_privileged=spec.is_privileged),
             cgroup=self._supervisor.cgroup,
+            is_in_unified=self._supervisor.cgroup_fd is not None,
             init_pidfd=init.pidfd,
             devpts_fd=init.devpts_fd,
             standard_fds=pipes.child,
@@ -101,7 +103,9 @@ class Execs:
         )
         try:
             setns(init.pidfd, CLONE_NEWPID)  # for our children only
-            launched = launch_process(lambda channel: _run(entry, channel))
+            launched = launch_process(
+                lambda channel: _run(entry, channel), cgroup_fd=self._supervisor.cgroup_fd
+            )
         except BaseException:
             pipes.close()
             raise
@@ -196,7 +200,7 @@ def _run(entry: _Entry, channel: Channel) -> NoReturn:
     step = "session"
     try:
         seal_imports()
-        reset_signals()
+        reset_signals(CHANGED_SIGNALS)
         process.set_dumpable(is_dumpable=False)
         os.setsid()
         fds = [fd for fd in entry.standard_fds if fd >= 0]
@@ -209,7 +213,7 @@ def _run(entry: _Entry, channel: Channel) -> NoReturn:
             standard = _open_terminal(entry, channel)
         step = "cgroup"
         if entry.cgroup.host.mode is not Mode.NONE:
-            entry.cgroup.add(0)
+            entry.cgroup.join(is_in_unified=entry.is_in_unified)
         step = "namespaces"
         setns(entry.init_pidfd, _NAMESPACES)
         place_standard_fds(standard)

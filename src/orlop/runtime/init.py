@@ -16,26 +16,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import gc
 import os
 import socket
 import struct
-import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from orlop.kernel import mount, process
+from orlop.kernel.cgroup import Mode
 from orlop.kernel.namespaces import CLONE_NEWCGROUP, setns, unshare
 from orlop.kernel.openat import RootedDir
 from orlop.procs.channel import Channel
-from orlop.procs.forker import close_others, reset_signals
+from orlop.procs.forker import CHANGED_SIGNALS, close_others, reset_signals, seal_imports
 from orlop.runtime import cgroupfs, confine, devices, reaper, rootfs, terminal
 from orlop.runtime.identity import UserUnknown
 from orlop.runtime.lookpath import ExecFailed, describe_errno
 from orlop.runtime.plan import InitPlan
 from orlop.runtime.spec import MountSpec
 
-__all__ = ["READY", "fail", "place_standard_fds", "run_init", "seal_imports"]
+__all__ = ["READY", "fail", "place_standard_fds", "run_init"]
 
 EXIT_START_FAILED = 128
 READY = b'{"ready":true}'
@@ -118,21 +117,12 @@ def _os_error_text(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)}: {text}" if isinstance(error.filename, str | bytes) else text
 
 
-def seal_imports() -> None:
-    """Whatever is not imported now never will be in this process."""
-    gc.disable()
-    sys.path.clear()
-    sys.meta_path.clear()
-    sys.path_hooks.clear()
-    sys.path_importer_cache.clear()
-
-
 # --- steps on the host's side ---------------------------------------------------------------
 
 
 def _session(state: _Init) -> None:
     seal_imports()
-    reset_signals()
+    reset_signals(CHANGED_SIGNALS)
     process.set_dumpable(is_dumpable=False)
     os.setsid()
     os.umask(0)
@@ -152,7 +142,10 @@ def _oom_score(state: _Init) -> None:
 
 
 def _join_cgroup(state: _Init) -> None:
-    state.plan.cgroup.add(0)
+    if state.channel.receive() is None:  # the limits could not be set
+        os._exit(1)
+    if state.plan.cgroup.host.mode is not Mode.NONE:
+        state.plan.cgroup.join(is_in_unified=state.plan.is_in_unified)
     if state.spec.cgroupns == "private":
         unshare(CLONE_NEWCGROUP)  # its root is where we are now
 

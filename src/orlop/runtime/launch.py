@@ -95,8 +95,14 @@ def open_pipes(spec: ProcessSpec) -> Pipes:
     return pipes
 
 
-def launch_container(spec: ContainerSpec, cgroup: Cgroup, pipes: Pipes) -> Launched:
-    """Clone init into its namespaces.
+def launch_container(spec: ContainerSpec, cgroup: Cgroup, cgroup_fd: int | None, pipes: Pipes) -> Launched:
+    """Clone init into its namespaces; it waits for `go` before it joins the cgroup and runs anything.
+
+    Args:
+        spec: what to run.
+        cgroup: exists already; its limits may still be on their way.
+        cgroup_fd: its directory in the unified hierarchy, where init is born.
+        pipes: the standard streams.
 
     Raises:
         OSError: the clone failed, or a namespace to join is gone.
@@ -104,18 +110,20 @@ def launch_container(spec: ContainerSpec, cgroup: Cgroup, pipes: Pipes) -> Launc
     """
     flags, joins = _namespaces(spec)
     try:
-        plan = plan_init(spec, cgroup, joins, pipes.child)
+        plan = plan_init(spec, cgroup, joins, pipes.child, is_in_unified=cgroup_fd is not None)
         with _children_in(spec.pid):
-            return launch_process(lambda channel: run_init(plan, channel), flags)
+            return launch_process(lambda channel: run_init(plan, channel), flags, cgroup_fd=cgroup_fd)
     finally:
         close_all(fd for fd, _ in joins)
 
 
-def launch_process(child: Callable[[Channel], NoReturn], flags: int = 0) -> Launched:
+def launch_process(
+    child: Callable[[Channel], NoReturn], flags: int = 0, *, cgroup_fd: int | None = None
+) -> Launched:
     """Clone a child that runs `child` with its end of the report channel."""
     ours, theirs = channel_pair()
     try:
-        pid, pidfd = clone3(flags)
+        pid, pidfd = clone3(flags, cgroup_fd=cgroup_fd)
         if pid == 0:
             try:
                 child(theirs)

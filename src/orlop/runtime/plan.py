@@ -32,6 +32,7 @@ class InitPlan:
     spec: ContainerSpec
     process: ProcessPlan
     cgroup: Cgroup
+    is_in_unified: bool  # born in its v2 directory
     devices: tuple[DeviceSpec, ...]
     masked_paths: tuple[str, ...]
     read_only_paths: tuple[str, ...]
@@ -64,7 +65,12 @@ def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
 
 
 def plan_init(
-    spec: ContainerSpec, cgroup: Cgroup, joins: Sequence[tuple[int, int]], standard_fds: tuple[int, int, int]
+    spec: ContainerSpec,
+    cgroup: Cgroup,
+    joins: Sequence[tuple[int, int]],
+    standard_fds: tuple[int, int, int],
+    *,
+    is_in_unified: bool,
 ) -> InitPlan:
     """Everything init needs, in one value."""
     masked, read_only = spec.masked_paths, spec.read_only_paths
@@ -75,6 +81,7 @@ def plan_init(
         spec=spec,
         process=plan_process(spec.process, is_privileged=spec.is_privileged),
         cgroup=cgroup,
+        is_in_unified=is_in_unified,
         devices=(*devices, *spec.devices),
         masked_paths=(*defaults.MASKED_PATHS, *_THERMAL_PATHS) if masked is None else masked,
         read_only_paths=defaults.READ_ONLY_PATHS if read_only is None else read_only,

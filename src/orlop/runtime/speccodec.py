@@ -6,7 +6,6 @@ ones take their default.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, TypeVar
 
 from orlop.runtime.spec import (
@@ -80,7 +79,7 @@ def _build(kind: type[T], data: dict[str, Any]) -> T:
 
 def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     """The entries that are fields of `kind`, lists as the tuples that values are made of."""
-    names = {field.name for field in dataclasses.fields(kind)}
+    names: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]
     return {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in data.items()

@@ -6,6 +6,7 @@ launched --ready, end of channel--> running --pidfd--> ended --outputs drained--
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -99,6 +100,16 @@ class Supervised:
         if self._master >= 0 and not self.streams.is_drained:
             terminal.set_size(self._master, rows, columns)
 
+    def go(self) -> None:
+        """Let init go on: its cgroup is ready."""
+        with contextlib.suppress(OSError):
+            self._launched.channel.send({"go": True})
+
+    def abort(self, failure: dict[str, Any]) -> None:
+        """End a process that must not start, for a reason of ours."""
+        self._failure = failure
+        self.signal(signal.SIGKILL)
+
     def close(self) -> None:
         """Give back everything; the process itself is not touched."""
         self._stop_listening()
@@ -118,7 +129,7 @@ class Supervised:
             elif report.is_ready:
                 self._is_ready = True
             elif report.failure is not None:
-                self._failure = report.failure
+                self._failure = self._failure or report.failure
             else:
                 self._stop_listening()
                 if self._is_ready and self._failure is None and self.exit_code is None:

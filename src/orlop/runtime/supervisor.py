@@ -91,6 +91,7 @@ class Supervisor:
         self.run_fd = os.open(spec.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.cgroup: Cgroup = contain.cgroup_of(spec, host)
         self.buffer = memoryview(bytearray(READ_BYTES))
+        self.cgroup_fd: int | None = None
         self.init: Supervised | None = None
         self.exit_record: ExitRecord | None = None
         self.failure: StartFailed | None = None
@@ -112,26 +113,23 @@ class Supervisor:
         except (OrlopError, OSError, ValueError) as error:
             for _, sock in attachments:
                 sock.close()
-            text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            where = (
-                f" ({os.fsdecode(error.filename)})" if isinstance(error, OSError) and error.filename else ""
-            )
-            self._start_failed({"step": "launch", "message": f"{text}{where}", "exit_code": 128})
+            self._start_failed(_failure_of(error))
 
     def _launch(self, attachments: Sequence[tuple[AttachSpec, socket.socket]]) -> None:
-        contain.create(self.cgroup, self.spec)
         if self.spec.log.driver != "none":
             self._log = LogWriter(
                 self.spec.log.directory,
                 max_size_bytes=self.spec.log.max_size_bytes,
                 max_files=self.spec.log.max_files,
             )
+        self.cgroup_fd = contain.create(self.cgroup)
         pipes = open_pipes(self.spec.process)
         try:
-            launched = launch_container(self.spec, self.cgroup, pipes)
+            launched = launch_container(self.spec, self.cgroup, self.cgroup_fd, pipes)
         except BaseException:
             pipes.close()
             raise
+        # From here on init builds the root while we do the rest.
         self.init = Supervised(
             self.loop,
             self.spec.process,
@@ -145,6 +143,12 @@ class Supervisor:
         for spec, sock in attachments:
             self.init.streams.attach(spec, sock)
         self._write_record()
+        try:
+            contain.limit(self.cgroup, self.spec)
+        except (OSError, ValueError) as error:
+            self.init.abort(_failure_of(error))
+        else:
+            self.init.go()
 
     def _write_record(self) -> None:
         init_pid = self.init.pid if self.init else 0
@@ -163,15 +167,15 @@ class Supervisor:
 
     def _started(self) -> None:
         assert self.init is not None
+        for pending in self._waiting_start:
+            pending.reply(self.state())
+        self._waiting_start.clear()
         problem = contain.verify(self.init.pid, self.spec)
         if problem:
             # Confinement was read back and is not what was asked for (I21).
             log.error("confinement differs from the spec; killing", container=self.spec.id, problem=problem)
             self.init.signal(signal.SIGKILL)
         self._write_record()
-        for pending in self._waiting_start:
-            pending.reply(self.state())
-        self._waiting_start.clear()
 
     def _start_failed(self, failure: dict[str, Any]) -> None:
         message = contain.start_failure_text(failure)
@@ -275,4 +279,13 @@ class Supervisor:
             os.unlink(rundir.SOCKET, dir_fd=self.run_fd)
         if self.init is not None:
             self.init.close()
-        close_all([self.run_fd])
+        close_all([self.run_fd] if self.cgroup_fd is None else [self.run_fd, self.cgroup_fd])
+
+
+def _failure_of(error: Exception) -> dict[str, Any]:
+    """What init would have reported, had it failed."""
+    text = str(error)
+    if isinstance(error, OSError):
+        text = error.strerror or text
+        text += f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
+    return {"step": "launch", "message": text, "exit_code": 128}
