@@ -173,7 +173,12 @@ class Session:
                 )
                 if is_ours:
                     self._note_reach(response.peer_address)
-                if response.status == 401 and is_ours and not has_tried and self._learn(response, scope):
+                if (
+                    response.status == 401
+                    and is_ours
+                    and not has_tried
+                    and self._learn(response, fields, scope)
+                ):
                     has_tried = True
                 elif (target := self._redirect(method, response)) is not None:
                     hops += 1
@@ -299,7 +304,7 @@ class Session:
                     return answer
             await asyncio.sleep(delay)
 
-    def _learn(self, response: Response, scope: str) -> bool:
+    def _learn(self, response: Response, sent: Mapping[str, str], scope: str) -> bool:
         """Remember the challenge of a 401; False when trying again would change nothing."""
         offers = {
             c.scheme: c for c in reversed(parse_challenges(response.headers.get("www-authenticate", ())))
@@ -307,11 +312,10 @@ class Session:
         challenge = offers.get("bearer") or offers.get("basic")
         if challenge is None or self._credentials.registry_token:
             return False
-        known = self.wire.challenges.get(self.endpoint.origin)
         self.wire.challenges[self.endpoint.origin] = challenge
         self.wire.tokens.drop(self.endpoint.origin, scope, self._credentials)
         if challenge.scheme == "basic":
-            return bool(self._credentials.username) and known != challenge
+            return bool(self._credentials.username) and "Authorization" not in sent
         return True
 
 
