@@ -108,15 +108,29 @@ class Puller:
             StoreFull: no space; received bytes are kept.
         """
         request = replace(request, reference=request.reference.with_default_tag())
-        name = request.reference
-        before = await self._images.find(str(_local_name(name)))
-        async with self._leases.hold(
-            f"pull {request.reference}", _PARTIAL_LEASE_S, keep_on_failure=True
-        ) as lease:
-            image, top, is_new = await self._fetch_one(request, lease, before, report)
+        reference = request.reference
+        repository = self._registry.repository(reference, request.credentials)
+        heading = Progress(f"Pulling from {reference.path}", reference.tag or "")
+        if reference.digest:
+            heading = replace(heading, id=str(reference.with_digest(reference.digest)))
+        before = await self._images.find(str(_local_name(reference)))
+        wanted = request.platform or host_platform()
+        top = await self._current(repository, before, wanted) if before else None
+        if before is not None and top is not None:
+            report(heading)
+            image = before
+        else:
+            found = await self._find(repository, reference.digest or reference.tag or "latest", wanted)
+            report(heading)
+            top = found.top.digest
+            async with self._leases.hold(
+                f"pull {reference}", _PARTIAL_LEASE_S, keep_on_failure=True
+            ) as lease:
+                image = await self._store(repository, found, request.platform, lease, report)
         report(Progress(f"Digest: {top}"))
+        is_new = before is None or before.id != image.id
         verdict = "Downloaded newer image for" if is_new else "Image is up to date for"
-        report(Progress(f"Status: {verdict} {name.familiar}"))
+        report(Progress(f"Status: {verdict} {reference.familiar}"))
         return image
 
     async def _fetch_all(self, request: PullRequest, report: Report) -> None:
@@ -124,21 +138,11 @@ class Puller:
         for tag in await repository.tags():
             await self.fetch(replace(request, reference=request.reference.with_tag(tag)), report)
 
-    async def _fetch_one(
-        self, request: PullRequest, lease: LeaseId, before: Image | None, report: Report
-    ) -> tuple[Image, Digest, bool]:
-        reference = request.reference
-        wanted = request.platform or host_platform()
-        repository = self._registry.repository(reference, request.credentials)
-        heading = Progress(f"Pulling from {reference.path}", reference.tag or "")
-        if reference.digest:
-            heading = replace(heading, id=str(reference.with_digest(reference.digest)))
-        if before is not None and (known := await self._is_current(repository, reference, before, wanted)):
-            report(heading)
-            return before, known, False
-        found = await self._find(repository, reference.digest or reference.tag or "latest", wanted)
-        report(heading)
-        config = await self._config(repository, found.manifest, request.platform, lease)
+    async def _store(
+        self, repository: Repository, found: _Found, asked: Platform | None, lease: LeaseId, report: Report
+    ) -> Image:
+        reference = repository.reference
+        config = await self._config(repository, found.manifest, asked, lease)
         pairs = list(zip(found.manifest.layers, config.diff_ids, strict=True))
         await self._fetch_layers(repository, unique(pairs), lease, report)
         index = None
@@ -146,7 +150,7 @@ class Puller:
             await self._blobs.put(found.index, lease)
             index = found.top
         failpoints.hit("pull.before-image-row")
-        image = await self._images.put(
+        return await self._images.put(
             config.raw,
             lease=lease,
             manifest=found.manifest.raw,
@@ -155,12 +159,10 @@ class Puller:
             names=_names(reference, found.top.digest),
             sources=[_source(descriptor, diff_id, reference) for descriptor, diff_id in pairs],
         )
-        return image, found.top.digest, before is None or before.id != image.id
 
-    async def _is_current(
-        self, repository: Repository, reference: Reference, image: Image, wanted: Platform
-    ) -> Digest | None:
-        """The digest the registry has under this name now, when it is the image's and the image fits."""
+    async def _current(self, repository: Repository, image: Image, wanted: Platform) -> Digest | None:
+        """The digest the registry has under the name now, when it is the image's and the image fits."""
+        reference = repository.reference
         if not image.config.platform.runs_on(wanted):
             return None
         if reference.digest:
