@@ -54,7 +54,7 @@ class IgnoreRules:
         Raises:
             InvalidPattern: a malformed pattern, or more than the limits allow.
         """
-        patterns = []
+        patterns: list[tuple[Matcher, bool]] = []
         for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
             if line.startswith("#") or not line.strip():
                 continue
