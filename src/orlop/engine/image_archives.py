@@ -110,7 +110,7 @@ class ImageArchives:
         self, stream: AsyncIterator[bytes], request: ImportRequest
     ) -> AsyncIterator[StatusLine]:
         """Make an image of the tar of a file system; the last line is its id."""
-        run = self._apply_changes(RunConfig(), request.changes)
+        run = self._apply_changes(RunConfig(), request.changes) if request.changes else RunConfig()
         names = [tag_reference(request.repository, request.tag)] if request.repository else []
         try:
             async with self._leases.hold("import") as lease:

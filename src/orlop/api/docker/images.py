@@ -100,7 +100,7 @@ async def create(engine: Engine, request: Request) -> Answer:
         repository=query.get("repo"),
         tag=query.get("tag"),
         message=query.get("message"),
-        changes=tuple(query.get_all("changes")),
+        changes=tuple(filter(None, query.get_all("changes"))),
         platform=_platform(query),
     )
     return await progress_stream(engine.images.archives.import_(aiter(request.body), wanted))
