@@ -119,8 +119,7 @@ def _mounts(root: Path) -> list[tuple[int, str]]:
 
 
 def _cgroups(root: Path) -> list[str]:
-    tops = [path for path in _CGROUPS.glob(f"orlop/{root.name}")]
-    tops += [path for path in _CGROUPS.glob(f"*/orlop/{root.name}")]
+    tops = [*_CGROUPS.glob(f"orlop/{root.name}"), *_CGROUPS.glob(f"*/orlop/{root.name}")]
     return [
         path
         for top in dict.fromkeys(os.path.realpath(top) for top in tops)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import docker
+
 from support import leftovers
 
 SRC = Path(__file__).parents[2] / "src"

@@ -13,6 +13,10 @@ import termios
 import time
 
 
+def _take_terminal():
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """Run a command with a pseudo terminal as its controlling terminal; a context manager."""
 
@@ -21,7 +25,7 @@ class Terminal:
         self.resize(rows, columns)
         self._process = subprocess.Popen(
             command, env=env, stdin=secondary, stdout=secondary, stderr=secondary,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            start_new_session=True, preexec_fn=_take_terminal,  # noqa: PLW1509 - the tests have one thread
         )  # fmt: skip
         os.close(secondary)
         self.seen = ""

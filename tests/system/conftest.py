@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from support import images, leftovers, orlopd, registry
 
 
