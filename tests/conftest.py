@@ -1,1 +1,0 @@
-"""Makes `support` importable from every test."""
