@@ -9,7 +9,6 @@ Spec: OCI distribution-spec 1.1.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from orlop.base.errors import OrlopError
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest, InvalidDigest, algorithm, encoded, new_hasher, parse_digest
 from orlop.oci.mediatype import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from orlop.oci.reference import InvalidReference, Reference
+from orlop.oci.reference import Reference
 from orlop.registry.auth import Credentials, TokenCache, scope_text
 from orlop.registry.download import RetryNote, iter_blob
 from orlop.registry.endpoints import RegistryOptions, TlsContexts, endpoints_of
@@ -35,6 +34,7 @@ from orlop.registry.errors import (
 )
 from orlop.registry.retry import RetryPolicy
 from orlop.registry.session import Answer, Session, Wire
+from orlop.registry.tags import list_tags
 from orlop.registry.upload import BlobSource, Sent, mount_blob, upload_blob
 
 __all__ = ["MAX_MANIFEST_BYTES", "Registry", "RemoteManifest", "Repository"]
@@ -42,10 +42,7 @@ __all__ = ["MAX_MANIFEST_BYTES", "Registry", "RemoteManifest", "Repository"]
 T = TypeVar("T")
 
 MAX_MANIFEST_BYTES = 4 << 20  # OCI distribution-spec, "Pushing Manifests": registries accept 4 MiB
-_MAX_TAGS_PAGE_BYTES = 8 << 20
-_MAX_TAG_PAGES = 1000
 _MANIFEST_ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
-_NEXT_LINK = re.compile(r'\s*<([^>]*)>\s*;\s*rel="?next"?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +200,23 @@ class Repository:
             else:
                 return
 
+    async def read_blob(self, descriptor: Descriptor, limit: int) -> bytes:
+        """A small blob such as a config, verified: bytes are hashed before anybody parses them.
+
+        Raises:
+            BadRegistry: it is announced with more than `limit` bytes, or its digest is another.
+        """
+        if descriptor.size_bytes > limit:
+            raise BadRegistry(f"blob {descriptor.digest} has {descriptor.size_bytes} bytes, over {limit}")
+        data = bytearray()
+        async with aclosing(self.blob(descriptor)) as pieces:
+            async for piece in pieces:
+                data += piece
+        found = _digest_like(descriptor.digest, bytes(data))
+        if found != descriptor.digest:
+            raise BadRegistry(f"{self.reference.domain} sent {found} for blob {descriptor.digest}")
+        return bytes(data)
+
     async def find_blob(self, digest: Digest) -> int | None:
         """The size of a blob that the repository has, or None.
 
@@ -236,7 +250,7 @@ class Repository:
         Raises:
             BadRegistry: pages without end, or pages on another server.
         """
-        return await self.try_each(self._tags)
+        return await self.try_each(lambda session: list_tags(session, self.reference, self._scope))
 
     async def try_each(self, operation: Callable[[Session], Awaitable[T]]) -> T:
         """Run `operation` on the first server that can answer, and stay with it."""
@@ -287,24 +301,6 @@ class Repository:
         media_type = answer.header("content-type").partition(";")[0].strip().lower()
         return RemoteManifest(Descriptor(media_type, digest, len(answer.body)), answer.body)
 
-    async def _tags(self, session: Session) -> list[str]:
-        found: list[str] = []
-        url = session.endpoint.url(f"/v2/{self.reference.path}/tags/list?n=1000")
-        for _ in range(_MAX_TAG_PAGES):
-            answer = await session.call("GET", url, scope=self._scope, limit=_MAX_TAGS_PAGE_BYTES)
-            if answer.status != 200:
-                raise pull_error(parse_problem(answer.status, answer.headers, answer.body), self.reference)
-            page = _parse_tags(self.reference, answer.body)
-            found += page
-            link = _NEXT_LINK.match(answer.header("link"))
-            if link is None or not page:
-                return list(dict.fromkeys(found))
-            following = answer.url.join(link[1])
-            if following.origin != session.endpoint.origin or following == url:
-                raise BadRegistry(f"{session.endpoint.origin} continues its tags at {following.origin}")
-            url = following
-        raise BadRegistry(f"{session.endpoint.origin} lists tags without end")
-
     async def _delete(self, path: str) -> None:
         async def delete(session: Session) -> None:
             scope = scope_text(self.reference.path, "delete")
@@ -354,23 +350,6 @@ def _check_claim(session: Session, answer: Answer, data: bytes) -> Digest:
     if encoded(_digest_like(claimed, data)) != encoded(claimed):
         raise BadRegistry(f"{session.endpoint.origin} says {claimed} but its bytes hash to {digest}")
     return digest
-
-
-def _parse_tags(reference: Reference, body: bytes) -> list[str]:
-    import json
-
-    try:
-        document = json.loads(body)
-        tags = document["tags"] if isinstance(document, dict) else None
-    except (ValueError, KeyError, RecursionError) as error:
-        raise BadRegistry(f"the tag list of {reference.familiar_name} is malformed") from error
-    found: list[str] = []
-    for tag in tags if isinstance(tags, list) else ():
-        try:
-            found.append(reference.with_tag(str(tag)).tag or "")
-        except InvalidReference as error:
-            raise BadRegistry(f"{reference.familiar_name} has a tag that is no tag: {tag!r:.100}") from error
-    return found
 
 
 async def _login(session: Session) -> str:

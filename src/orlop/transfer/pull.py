@@ -20,7 +20,7 @@ from orlop.base.ids import LeaseId
 from orlop.images.model import Image, LayerSource
 from orlop.images.store import ImageStore
 from orlop.oci.descriptor import Descriptor
-from orlop.oci.digest import Digest, algorithm, encoded, new_hasher
+from orlop.oci.digest import Digest
 from orlop.oci.imageconfig import ImageConfig, parse_image_config
 from orlop.oci.index import Index, parse_document, select
 from orlop.oci.manifest import Manifest, UnsupportedManifest
@@ -30,7 +30,7 @@ from orlop.oci.reference import Reference
 from orlop.registry.auth import Credentials
 from orlop.registry.client import Registry, Repository
 from orlop.registry.errors import BadRegistry
-from orlop.store.blobs import BlobStore, DigestMismatch
+from orlop.store.blobs import BlobStore
 from orlop.store.leases import Leases
 from orlop.transfer.layers import LayerFetcher, LayerSink, unique
 from orlop.transfer.progress import Progress, Report, narrate, short
@@ -210,11 +210,7 @@ class Puller:
         if await self._blobs.hold(descriptor.digest, lease) is not None:
             data = await self._blobs.read(descriptor.digest, _MAX_CONFIG_BYTES)
         else:
-            data = b"".join([bytes(piece) async for piece in repository.blob(descriptor)])
-            hasher = new_hasher(algorithm(descriptor.digest))
-            hasher.update(data)
-            if hasher.hexdigest() != encoded(descriptor.digest):
-                raise DigestMismatch(f"the image config received is not {descriptor.digest}")
+            data = await repository.read_blob(descriptor, _MAX_CONFIG_BYTES)
         config = parse_image_config(data)
         if len(config.diff_ids) != len(manifest.layers):
             raise UnsupportedManifest(

@@ -262,7 +262,7 @@ def test_a_config_with_other_bytes_is_refused(tmp_path):
         digest = json.loads(fake.manifests["app", "1"][1])["config"]["digest"]
         fake.blobs[digest] = fake.blobs[digest].replace(b"linux", b"xunil")
 
-    refused(tmp_path, prepare, DigestMismatch)
+    refused(tmp_path, prepare, BadRegistry)
 
 
 def test_a_bomb_stops_at_the_free_space(tmp_path, monkeypatch):
