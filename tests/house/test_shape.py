@@ -73,3 +73,9 @@ def test_every_failpoint_is_documented():
         names |= set(re.findall(r"failpoints\.hit\(\s*\"([^\"]+)\"", path.read_text()))
 
     assert {name for name in names if f"`{name}`" not in table} == set()
+
+
+def test_test_modules_have_names_of_their_own():
+    names = [path.name for path in (SRC.parents[1] / "tests").rglob("test_*.py")]
+
+    assert sorted({name for name in names if names.count(name) > 1}) == []
