@@ -73,7 +73,6 @@ class Registry:
             tokens=TokenCache(clock),
             clock=clock,
             retry=retry or RetryPolicy(),
-            challenges={},
         )
         self._scheme_of: dict[str, str] = {}  # of insecure registries: what they turned out to speak
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orlop.aio.http_client import (
     BadResponse,
@@ -69,7 +69,8 @@ class Wire:
     tokens: TokenCache
     clock: Clock
     retry: RetryPolicy
-    challenges: dict[Origin, Challenge]
+    challenges: dict[Origin, Challenge] = field(default_factory=dict)
+    reach: dict[Origin, Callable[[IpAddress], bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,6 @@ class Session:
         self.wire = wire
         self.endpoint = endpoint
         self._credentials = credentials
-        self._reach: Callable[[IpAddress], bool] = public_only
 
     async def call(
         self,
@@ -172,7 +172,7 @@ class Session:
                     )
                 )
                 if is_ours:
-                    self._note_reach(response.peer_address)
+                    self.wire.reach[url.origin] = reach_from(response.peer_address)
                 if (
                     response.status == 401
                     and is_ours
@@ -198,7 +198,10 @@ class Session:
         if target == own:
             return Dial(tls=self.wire.tls.of(own, verify=not self.endpoint.is_insecure))
         is_lax = self.endpoint.is_insecure and target.host == own.host
-        return Dial(tls=self.wire.tls.of(target, verify=not is_lax), allows_address=self._reach)
+        return Dial(
+            tls=self.wire.tls.of(target, verify=not is_lax),
+            allows_address=self.wire.reach.get(own, public_only),
+        )
 
     def check_target(self, target: Url, source: Url) -> Url:
         """Refuse what must not be followed whatever address it has.
@@ -219,9 +222,6 @@ class Session:
         if method not in {"GET", "HEAD"} and response.status not in {307, 308}:
             return None
         return self.check_target(response.url.join(location), response.url)
-
-    def _note_reach(self, address: str) -> None:
-        self._reach = reach_from(address)
 
     async def _authorization(self, scope: str) -> tuple[str, bool]:
         """The header's value, and whether it was bought just now."""

@@ -205,6 +205,20 @@ def test_tokens_are_bought_once_for_the_scope_we_need():
     assert [call.authorization for call in calls] == ["", "Bearer tok", "Bearer tok"]
 
 
+def test_another_user_of_a_known_registry_buys_a_token_before_the_first_request():
+    scopes = []
+
+    async def main():
+        async with talking(token_service(scopes)) as (fake, repository, registry):
+            await repository.get_manifest("1")
+            fake.log.clear()
+            await registry.repository(repository.reference, ALICE).get_manifest("1")
+            return [call.path for call in fake.log]
+
+    assert asyncio.run(main()) == ["/token", "/v2/app/manifests/1"]
+    assert [bool(authorization) for _, authorization in scopes] == [False, True]
+
+
 def test_a_refused_token_is_replaced_once_and_no_more():
     refused = on(
         "GET", "/manifests/", error(401, "UNAUTHORIZED", "no", **{"WWW-Authenticate": "Basic realm=x"})
