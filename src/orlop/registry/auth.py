@@ -48,8 +48,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*\Z")
 _DEFAULT_LIFETIME_S = 60.0  # distribution: without expires_in a token lives 60 s
 _MAX_LIFETIME_S = 3600.0
 _CLIENT_ID = "orlop"
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9!#$%&'*+.^_`|~-]*)(?:\s+|\Z)")
-_PARAM = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
+# one optional comma between blanks, written so that a failure costs linear time
+_SCHEME = re.compile(r"[ \t]*(?:,[ \t]*)*([A-Za-z][A-Za-z0-9!#$%&'*+.^_`|~-]*)(?:[ \t]+|\Z)")
+_PARAM = re.compile(r'[ \t]*(?:,[ \t]*)*([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
 
 
 @dataclass(frozen=True, slots=True)

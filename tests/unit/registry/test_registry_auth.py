@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -37,6 +38,15 @@ def test_challenges_are_read_with_quotes_escapes_and_several_in_one_header():
 @pytest.mark.parametrize("text", ["", ",,,", "=x", '"', "Bearer", 'Bearer realm="unterminated', "\x00"])
 def test_odd_challenges_are_harmless(text):
     assert len(parse_challenges([text])) <= 1
+
+
+@pytest.mark.parametrize("filler", [" ", ",", ", ", "a", "a=", '"', "\\", "a=b "])
+def test_reading_a_challenge_takes_linear_time(filler):
+    began = time.process_time()
+
+    parse_challenges(["Bearer a=b" + filler * (16_000 // len(filler)) + "!"])
+
+    assert time.process_time() - began < 0.5
 
 
 def test_an_endless_challenge_is_refused():
