@@ -142,6 +142,7 @@ def derive_config(
     run: RunConfig,
     history: HistoryEntry | Sequence[HistoryEntry],
     layer: Digest | None = None,
+    layers: Sequence[Digest] = (),
     platform: Platform | None = None,
     author: str | None = None,
     created_ns: int | None = None,
@@ -153,6 +154,7 @@ def derive_config(
         run: the complete new run config; known keys of the old one are replaced.
         history: the step or steps added.
         layer: diff id of the layer that the steps added, if any.
+        layers: diff ids, bottom first, when they added several.
         platform: required without a base.
         author: None keeps the base's.
         created_ns: None takes the time of the last step.
@@ -178,7 +180,7 @@ def derive_config(
         document["created"] = format_rfc3339_nano(created)
     document["config"] = _patched_run(document.get("config") or {}, run)
     old = base.diff_ids if base else ()
-    document["rootfs"] = {"type": "layers", "diff_ids": [*old, *([layer] if layer else [])]}
+    document["rootfs"] = {"type": "layers", "diff_ids": [*old, *([layer] if layer else layers)]}
     document["history"] = [*(document.get("history") or []), *map(_history_json, entries)]
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 

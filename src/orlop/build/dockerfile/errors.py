@@ -34,6 +34,10 @@ class DockerfileError(InvalidInput):
         self.mark = mark
         self.excerpt = ""
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text}\n{self.excerpt}" if self.excerpt else text
+
     def with_source(self, lines: list[str]) -> DockerfileError:
         """Attach the quoted source; the first caller, who is nearest to the text, wins."""
         if self.line and not self.excerpt:

@@ -8,6 +8,7 @@ Spec: Dockerfile reference; BuildKit's dockerfile2llb for what the reference lea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from orlop.build.dockerfile.errors import DockerfileError, did_you_mean
 from orlop.build.dockerfile.options import BaseRequest, BasesNeeded, FrontendOptions, Lowered, Step
 from orlop.build.dockerfile.parser import parse, parse_trigger
 from orlop.build.dockerfile.scope import GlobalScope, expand, global_scope, proxy_variables
-from orlop.build.dockerfile.stage_lowering import StageLowering, image_edge
+from orlop.build.dockerfile.stage_lowering import StageLowering, from_text, image_edge
 from orlop.build.dockerfile.stages import Dockerfile, Stage, find_stage, group_stages
 from orlop.oci.platform import Platform, parse_platform
 from orlop.oci.reference import parse_reference
@@ -28,6 +29,7 @@ __all__ = ["lower", "read_dockerfile"]
 
 _SCRATCH = "scratch"
 _MAX_TRIGGERS = 1_000
+_IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}\Z")
 
 
 def read_dockerfile(data: bytes) -> Dockerfile:
@@ -156,7 +158,13 @@ class _Lowering:
                     else:
                         self._want(origin, missing)
         if missing:
-            raise BasesNeeded(tuple(dict.fromkeys(missing)))
+            first = self._stages[min(found)]
+            count = sum(1 + len(self._stages[index].body) for index in found)
+            raise BasesNeeded(
+                tuple(dict.fromkeys(missing)),
+                from_text(first, self._base_names[first.index]),
+                count + bool(self._options.labels),
+            )
         return found
 
     def _want(self, request: BaseRequest | None, missing: list[BaseRequest]) -> None:
@@ -173,6 +181,8 @@ class _Lowering:
         return self._image_request(name, self._stage_platform(stage), stage.start)
 
     def _image_request(self, name: str, platform: str, instruction: ins.Instruction) -> BaseRequest:
+        if _IMAGE_ID.match(name):
+            return BaseRequest(name, platform, instruction.line)
         try:
             parse_reference(name)
         except InvalidInput as error:

@@ -45,9 +45,11 @@ class BasesNeeded(OrlopError):
 
     code = "bases-needed"
 
-    def __init__(self, requests: tuple[BaseRequest, ...]) -> None:
+    def __init__(self, requests: tuple[BaseRequest, ...], first_step: str, step_count: int) -> None:
         super().__init__("images have to be resolved: " + ", ".join(r.reference for r in requests))
         self.requests = requests
+        self.first_step = first_step  # what is told before anything is pulled
+        self.step_count = step_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ def lower_run(
     config: RunConfig,
     options: FrontendOptions,
     vertices: dict[g.VertexId, g.Vertex],
+    *,
+    has_base: bool,
 ) -> tuple[g.ExecOp, tuple[g.Edge, ...], str]:
     """The operation, its inputs behind the root, and the command as the history names it.
 
@@ -29,14 +31,14 @@ def lower_run(
         DockerfileError: a flag that this builder does not have, or may not grant.
     """
     _check(run, options)
-    mounts = [g.ExecMount("/", input=0, output=0)]
+    mounts = [g.ExecMount("/", input=0 if has_base else g.SCRATCH, output=0)]
     extra: list[g.Edge] = []
     words = run.command.words
     if run.command.heredocs:
         words, script = _with_heredocs(run)
         if script is not None:
             extra.append(_script_vertex(script, run, vertices))
-            mounts.append(g.ExecMount(_SCRIPTS.rstrip("/"), input=1, is_read_only=True))
+            mounts.append(g.ExecMount(_SCRIPTS.rstrip("/"), input=int(has_base), is_read_only=True))
     if run.command.is_shell:
         words = shell_words(config, words)
     if options.shm_size_bytes > 0:

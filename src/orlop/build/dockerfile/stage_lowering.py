@@ -17,7 +17,7 @@ from orlop.build.dockerfile.running import lower_run
 from orlop.build.dockerfile.scope import GlobalScope, Scope
 from orlop.build.dockerfile.stages import Stage
 
-__all__ = ["StageLowering", "image_edge"]
+__all__ = ["StageLowering", "from_text", "image_edge"]
 
 _SIGNAL_NAMES = frozenset(
     (
@@ -34,6 +34,11 @@ def image_edge(vertices: dict[g.VertexId, g.Vertex], image: d.BaseImage) -> g.Ed
         return None
     operation = g.SourceOp(f"docker-image://{image.reference}", image.layers)
     return g.add_vertex(vertices, operation, (), name=f"FROM {image.reference}")
+
+
+def from_text(stage: Stage, base_name: str) -> str:
+    """A FROM with its variables filled in, as a step shows it."""
+    return f"FROM {base_name} AS {stage.start.name}" if stage.start.name else f"FROM {base_name}"
 
 
 class StageLowering:
@@ -81,8 +86,7 @@ class StageLowering:
     def enter(self, stage: Stage, base_name: str) -> None:
         """Begin the body of `stage`."""
         self._stage = stage.index
-        alias = f" AS {stage.start.name}" if stage.start.name else ""
-        text = f"FROM {base_name}{alias}"
+        text = from_text(stage, base_name)
         self.steps = [Step(text, stage.start.line, stage.index, self.edge, self.draft, is_from=True)]
 
     def take(
@@ -152,17 +156,12 @@ class StageLowering:
     # --- instructions that make layers ---
 
     def _run(self, run: ins.Run) -> None:
-        operation, extra, said = lower_run(run, self.scope, self.draft.run, self._options, self._vertices)
-        inputs = (self._existing(run), *extra)
-        self._advance(operation, inputs, run)
+        base = () if self.edge is None else (self.edge,)
+        operation, extra, said = lower_run(
+            run, self.scope, self.draft.run, self._options, self._vertices, has_base=bool(base)
+        )
+        self._advance(operation, (*base, *extra), run)
         self.draft = self.draft.add(f"RUN {said} # buildkit", has_layer=True)
-
-    def _existing(self, instruction: ins.Instruction) -> g.Edge:
-        """The state to run in; an empty one is a directory that nothing can run in, and says so then."""
-        if self.edge is not None:
-            return self.edge
-        empty = g.FileOp((g.FileAction(g.MkdirAction("/", 0o755, makes_parents=True), g.SCRATCH, output=0),))
-        return g.add_vertex(self._vertices, empty, (), name="scratch", line=instruction.line)
 
     def _copy(self, copy: ins.Copy | ins.Add, origin: g.Edge | None) -> None:
         lowered = copying.lower_copy(
