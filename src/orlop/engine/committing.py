@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from orlop.base.ids import SnapshotKey
 from orlop.engine.creation import image_run_config
+from orlop.engine.launch import MOUNT_STUBS
 from orlop.engine.lifecycle import Status
 from orlop.engine.merge import merge_env
 from orlop.engine.model import Container
@@ -13,6 +15,7 @@ from orlop.engine.requests import CommitRequest, ContainerConfig
 from orlop.engine.services import Services, emit
 from orlop.oci.imageconfig import Healthcheck, HistoryEntry, RunConfig, derive_config
 from orlop.oci.reference import Reference, parse_reference
+from orlop.runtime.contract import TaskGone
 
 __all__ = ["commit", "run_config_of"]
 
@@ -29,12 +32,14 @@ async def commit(services: Services, container: Container, request: CommitReques
     freezes = request.is_paused and task is not None and container.status is Status.RUNNING
     async with services.leases.hold(f"commit {container.id[:12]}") as lease:
         if freezes and task is not None:
-            await task.pause()
+            with suppress(TaskGone):  # it has just ended: nothing writes any more
+                await task.pause()
         try:
-            layer = await services.snapshots.commit(SnapshotKey(container.id), lease)
+            layer = await services.snapshots.commit(SnapshotKey(container.id), lease, stubs=MOUNT_STUBS)
         finally:
             if freezes and task is not None and container.task is task:
-                await task.unpause()
+                with suppress(TaskGone):
+                    await task.unpause()
         run = run_config_of(_merged(container, request, image_run_config(image)))
         if request.changes:
             run = services.apply_changes(run, request.changes)
