@@ -71,6 +71,7 @@ class FakeRegistry:
         self.sent_bytes = 0
         self._ssl = ssl
         self._tasks = set()
+        self._upload_count = 0
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(
@@ -199,7 +200,8 @@ class FakeRegistry:
             digest = request.query.get("mount")
             if digest in self.blobs:
                 return Reply(201)
-            key = str(len(self.uploads))
+            self._upload_count += 1
+            key = str(self._upload_count)
             self.uploads[key] = bytearray()
             return Reply(202, b"", {"Location": f"/v2/{name}/blobs/uploads/{key}?_state=x", "Range": "0-0"})
         if rest not in self.uploads:
