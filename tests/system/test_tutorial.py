@@ -258,7 +258,7 @@ def test_ps_logs_and_exit_codes(engine):
     [
         (["true"], 0),
         (["sh", "-c", "exit 3"], 3),
-        (["sh", "-c", "kill -9 $$"], 137),
+        (["sh", "-c", "sh -c 'kill -9 $$'"], 137),
         (["nowhere"], 127),
         (["/etc/passwd"], 126),
     ],

@@ -25,8 +25,10 @@ from orlop.runtime.spec import (
     RootSpec,
 )
 
-__all__ = ["Namespaces", "Paths", "build_spec", "log_spec", "resource_spec"]
+__all__ = ["MOUNT_STUBS", "Namespaces", "Paths", "build_spec", "log_spec", "resource_spec"]
 
+MOUNT_STUBS = ("dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf")
+"""Where every container has mounts of ours. What an image lacks of these is made: no change of the user's."""
 _SIZE = re.compile(r"(\d{1,15})([bkmg]?)b?\Z", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _DEFAULT_LOG_SIZE = 20 << 20

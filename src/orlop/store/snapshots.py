@@ -195,11 +195,12 @@ class Snapshots:
         failpoints.hit("snapshots.discard.after-row")
         await self._throw_away(folder)
 
-    async def changes(self, key: SnapshotKey) -> list[Change]:
-        """What was written, against the layers, sorted by path. Raises SnapshotNotFound."""
+    async def changes(self, key: SnapshotKey, *, stubs: Iterable[str] = ()) -> list[Change]:
+        """What was written, against the layers, sorted by path; without `stubs`. Raises SnapshotNotFound."""
         workspace = await self.open(key)
+        job = {"lowers": workspace.lowers, "stubs": list(stubs)}
         with _open_directory(workspace.upper) as upper:
-            result = await self._workers.run("trees.changes", {"lowers": workspace.lowers}, fds=[upper])
+            result = await self._workers.run("trees.changes", job, fds=[upper])
         return [Change(path, ChangeKind(kind)) for path, kind in result["changes"]]
 
     async def usage(self, key: SnapshotKey) -> int:
@@ -209,11 +210,19 @@ class Snapshots:
             result = await self._workers.run("trees.usage", {}, fds=[upper])
         return int(result["size_bytes"])
 
-    async def commit(self, key: SnapshotKey, lease: LeaseId, latest_ns: int | None = None) -> LayerInfo:
+    async def commit(
+        self,
+        key: SnapshotKey,
+        lease: LeaseId,
+        latest_ns: int | None = None,
+        *,
+        stubs: Iterable[str] = (),
+    ) -> LayerInfo:
         """Make what was written a layer, held by `lease`; the snapshot stays as it is.
 
         `latest_ns` is the time that later modification times are set back to (SOURCE_DATE_EPOCH). A
         snapshot that is written to meanwhile gives some mixture of old and new; freeze it first.
+        `stubs` are paths left out while they are empty: places for mounts that the user did not make.
 
         Raises:
             SnapshotNotFound, StoreFull: as named.
@@ -222,7 +231,7 @@ class Snapshots:
         infos = await self._layers.infos(await self.layers_of(key))
         lowers = await self._mount(infos)
         root = await offload.thread(_root_of, infos, lowers)
-        job = {"offset": TAR_OFFSET, "root": root, "latest_ns": latest_ns}
+        job = {"offset": TAR_OFFSET, "root": root, "latest_ns": latest_ns, "stubs": list(stubs)}
         async with self._layers.stage(lease) as staged:
             with _open_directory(os.path.join(self._folder(key), "upper")) as upper:
                 try:
@@ -249,10 +258,14 @@ class Snapshots:
         return [task.result() for task in tasks]
 
     def _visible(self, infos: Sequence[LayerInfo], lowers: Sequence[str]) -> tuple[str, ...]:
-        """Topmost first, ending at a layer whose root is opaque; overlay itself ignores that on a root."""
-        visible: list[str] = []
+        """Topmost first, ending at a layer whose root is opaque: overlay itself ignores that on a root.
+
+        A layer that occurs twice counts once, at the top: overlay refuses to have it twice, and whatever the
+        lower occurrence shows or hides, the upper one shows or hides as well.
+        """
+        visible: dict[str, None] = {}
         for info, path in zip(reversed(infos), reversed(lowers), strict=True):
-            visible.append(path)
+            visible.setdefault(path)
             if info.is_opaque:
                 break
         return tuple(visible) or (self._empty,)

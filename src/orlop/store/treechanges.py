@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 
 from orlop.store.treewalk import Entry, find_directory, join, walk
 from orlop.store.whiteout import is_opaque, is_whiteout
@@ -17,10 +18,13 @@ __all__ = ["ADDED", "DELETED", "MODIFIED", "find_changes"]
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
 
-def find_changes(upper: int, lower: int) -> list[tuple[str, int]]:
-    """(path, kind) sorted by path; paths begin with a slash. `lower` is the merged tree below."""
+def find_changes(upper: int, lower: int, stubs: Collection[bytes] = ()) -> list[tuple[str, int]]:
+    """(path, kind) sorted by path; paths begin with a slash. `lower` is the merged tree below.
+
+    What only holds `stubs` (see `treewalk.walk`) is no change either.
+    """
     found: dict[bytes, int] = {}
-    for path, fd, entries in walk(upper):
+    for path, fd, entries in walk(upper, stubs):
         beneath = find_directory(lower, path)
         try:
             here = _compare(path, entries, beneath)
@@ -34,6 +38,9 @@ def find_changes(upper: int, lower: int) -> list[tuple[str, int]]:
         if path and any(kind != MODIFIED for kind in here.values()):
             found.setdefault(path, MODIFIED)
         found |= here
+    for path in {stub.rpartition(b"/")[0] for stub in stubs}:
+        if found.get(path) == ADDED and not any(other.startswith(path + b"/") for other in found):
+            del found[path]
     return [("/" + os.fsdecode(path), found[path]) for path in sorted(found)]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Collection
 from typing import Any
 
 from orlop.store.treewalk import join, walk
@@ -38,8 +39,11 @@ _KINDS = {
 class TreeDiff:
     """One diff; `run` once."""
 
-    def __init__(self, target: int, offset: int, latest_ns: int | None) -> None:
+    def __init__(
+        self, target: int, offset: int, latest_ns: int | None, stubs: Collection[bytes] = ()
+    ) -> None:
         self._target = target
+        self._stubs = stubs
         self._start = self._offset = offset
         self._latest_ns = latest_ns
         self._pending = bytearray()
@@ -51,7 +55,7 @@ class TreeDiff:
         status = os.fstat(upper)
         if (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != root:
             self._emit(self._entry(b"./", status, read_xattrs(upper)))
-        for path, fd, entries in walk(upper):
+        for path, fd, entries in walk(upper, self._stubs):
             if path and is_opaque(fd):
                 self._emit(TarEntry(join(path, OPAQUE_NAME), EntryKind.FILE, 0))
             for name, status in entries:

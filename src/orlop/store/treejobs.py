@@ -26,7 +26,8 @@ def diff(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, A
     """Write what an upper directory changes as a layer tar.
 
     Payload: `offset` in the file; `root`: mode, uid and gid that the root has without the upper;
-    `latest_ns`: later times become this one, or null. fds: upper directory, file to write.
+    `latest_ns`: later times become this one, or null; `stubs`: see `treewalk.walk`. fds: upper directory,
+    file to write.
     Result: `size_bytes`, `entry_count`.
 
     Raises:
@@ -36,21 +37,21 @@ def diff(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, A
     del report
     upper, target = fds
     mode, uid, gid = payload["root"]
-    writer = TreeDiff(target, int(payload["offset"]), payload.get("latest_ns"))
+    writer = TreeDiff(target, int(payload["offset"]), payload.get("latest_ns"), _stubs(payload))
     return writer.run(upper, (int(mode), int(uid), int(gid)))
 
 
 def changes(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """What an upper directory changes, in the words of `docker diff`. fds: the upper directory.
 
-    Payload: `lowers`, directories topmost first. Result: `changes`, a list of [path, kind] sorted by path;
-    kinds are 0 modified, 1 added, 2 deleted.
+    Payload: `lowers`, directories topmost first; `stubs`, see `treewalk.walk`. Result: `changes`, a list of
+    [path, kind] sorted by path; kinds are 0 modified, 1 added, 2 deleted.
     """
     del report
     (upper,) = fds
     lower = overlay_fd(payload["lowers"])
     try:
-        return {"changes": find_changes(upper, lower)}
+        return {"changes": find_changes(upper, lower, _stubs(payload))}
     finally:
         os.close(lower)
 
@@ -115,6 +116,10 @@ def _exists(directory: int, name: bytes) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _stubs(payload: dict[str, Any]) -> frozenset[bytes]:
+    return frozenset(os.fsencode(path) for path in payload.get("stubs", ()))
 
 
 JOBS = {"trees.diff": diff, "trees.changes": changes, "trees.usage": usage, "trees.empty": empty}

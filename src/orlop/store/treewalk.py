@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from orlop.kernel.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
@@ -68,8 +68,12 @@ def list_directory(fd: int) -> list[Entry]:
     return entries
 
 
-def walk(root: int) -> Iterator[tuple[bytes, int, list[Entry]]]:
-    """Every directory from `root` down: (path, fd valid until the next step, sorted entries)."""
+def walk(root: int, stubs: Collection[bytes] = ()) -> Iterator[tuple[bytes, int, list[Entry]]]:
+    """Every directory from `root` down: (path, fd valid until the next step, sorted entries).
+
+    Names in `stubs` are left out while they are empty files or directories: a container's own mounts
+    (`/etc/hosts`, `/proc`) need them, the user did not make them.
+    """
     pending = [b""]
     while pending:
         path = pending.pop()
@@ -78,10 +82,29 @@ def walk(root: int) -> Iterator[tuple[bytes, int, list[Entry]]]:
             continue
         try:
             entries = list_directory(fd)
+            if stubs:
+                entries = [entry for entry in entries if not _is_stub(fd, path, entry, stubs)]
             yield path, fd, entries
         finally:
             os.close(fd)
         pending += [join(path, name) for name, status in reversed(entries) if stat.S_ISDIR(status.st_mode)]
+
+
+def _is_stub(directory: int, path: bytes, entry: Entry, stubs: Collection[bytes]) -> bool:
+    name, status = entry
+    if join(path, name) not in stubs:
+        return False
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size == 0 and status.st_nlink == 1
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    fd = find_directory(directory, name)
+    if fd is None:
+        return True
+    try:
+        return not os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def _split(path: bytes) -> tuple[bytes, bytes]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from store_tars import tar_of
@@ -325,3 +326,24 @@ def test_whiteouts_and_opaque_directories_hide_lower_names(make_store, way):
             assert sorted(os.listdir(root)) == ["etc", "var"]
 
     asyncio.run(scenario())
+
+
+def test_stubs_are_no_changes_while_they_are_empty(store):
+    stubs = ("dev", "etc/hosts", "etc/hostname", "only/here")
+
+    async def scenario():
+        await store.snapshots.prepare(KEY, [])
+        upper = Path((await store.snapshots.open(KEY)).upper)
+        for directory in ("dev", "etc", "only"):
+            (upper / directory).mkdir()
+        for name in ("etc/hosts", "only/here"):
+            (upper / name).touch()
+        (upper / "etc/hostname").write_text("written")
+        changes = await store.snapshots.changes(KEY, stubs=stubs)
+        layer = await store.snapshots.commit(KEY, await store.leases.create("test"), stubs=stubs)
+        return kinds(changes), sorted(os.listdir(f"{await store.layers.mount(layer.diff_id)}/etc"))
+
+    changes, names = asyncio.run(scenario())
+
+    assert changes == {"/etc": "A", "/etc/hostname": "A"}
+    assert names == ["hostname"]
