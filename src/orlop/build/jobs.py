@@ -22,14 +22,13 @@ from orlop.build.layerdraft import empty_tree
 from orlop.build.layerwrite import write_layer
 from orlop.build.opjson import decode_file_op, decode_selection
 from orlop.build.roottree import RootTree
-from orlop.build.stubs import remove_stubs
 from orlop.build.trees import Tree, resolve
 from orlop.build.unpacking import ArchiveUnpacker
 from orlop.kernel.filesystems import overlay_fd
 from orlop.wire.ignorefile import IgnoreRules
 from orlop.wire.tar import EntryKind, scan
 
-__all__ = ["JOBS", "digests", "files", "layer", "open_context", "read_context_files", "stubs"]
+__all__ = ["JOBS", "digests", "files", "layer", "open_context", "read_context_files"]
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -70,14 +69,6 @@ def layer(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, 
         unpack = ArchiveUnpacker(fds[payload["scratch"]])
         draft = apply_file_op(decode_file_op(payload["operation"]), inputs, base, unpack)
         return {"entries": write_layer(draft, fds[payload["out"]], payload["offset"])}
-
-
-def stubs(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
-    """Remove what mounts left in an upper directory. Payload: `lowers`, `paths`. fds: the upper."""
-    del report
-    with open_tree({"kind": "root", "lowers": payload["lowers"]}, fds) as below:
-        remove_stubs(fds[0], below, [os.fsencode(path) for path in payload["paths"]])
-    return {}
 
 
 @contextlib.contextmanager
@@ -142,5 +133,4 @@ JOBS: dict[str, Callable[[dict[str, Any], list[int], Report], dict[str, Any]]] =
     "build.files": files,
     "build.digests": digests,
     "build.layer": layer,
-    "build.stubs": stubs,
 }

@@ -2,7 +2,7 @@
 
 A step has a network only when the build asks for the host's: its own namespace has just the
 loopback interface. What the engine mounts (hosts, hostname, resolv.conf, /dev, /proc) is not kept:
-stubs that these mounts needed are removed before the changes become a layer.
+stubs that these mounts needed are left out when the changes become a layer.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from orlop.base.ids import LeaseId, SnapshotKey
 from orlop.build.executor import CommandFailed, ExecRequest, Limits, Output
 from orlop.engine import etcfiles, privileges
 from orlop.engine.hostconfig import HostDefaults
+from orlop.engine.launch import MOUNT_STUBS
 from orlop.engine.requests import HostConfig
 from orlop.oci.digest import Digest
-from orlop.procs.workers import Workers
 from orlop.runtime.contract import Runtime, StartFailed, Task, open_attachment
 from orlop.runtime.spec import (
     AttachSpec,
@@ -45,7 +45,6 @@ __all__ = ["RuntimeExecutor"]
 _RECEIVE_BYTES = 64 << 10
 _STOP_S = 10.0
 _OWN_FILES = (("resolv.conf", "etc/resolv.conf"), ("hostname", "etc/hostname"), ("hosts", "etc/hosts"))
-_MOUNT_POINTS = ("dev", "proc", "sys")
 
 
 class RuntimeExecutor:
@@ -56,7 +55,6 @@ class RuntimeExecutor:
         runtime: Runtime,
         snapshots: Snapshots,
         layers: LayerStore,
-        workers: Workers,
         *,
         defaults: HostDefaults,
         background: Background,
@@ -65,7 +63,6 @@ class RuntimeExecutor:
         self._runtime = runtime
         self._snapshots = snapshots
         self._layers = layers
-        self._workers = workers
         self._defaults = defaults
         self._background = background
         self._root = os.path.join(exec_root, "builds")
@@ -80,9 +77,9 @@ class RuntimeExecutor:
             code = await self._run_process(_spec(request, run_dir, workspace, mounts, self._defaults), output)
             if code != 0:
                 raise CommandFailed(" ".join(request.args), code)
-            await self._remove_stubs(workspace, mounts)
             failpoints.hit("build.step.before-commit")
-            return (await self._snapshots.commit(key, lease)).diff_id
+            stubs = {*MOUNT_STUBS, *(mount.target.strip("/") for mount in mounts)}
+            return (await self._snapshots.commit(key, lease, stubs=stubs)).diff_id
         finally:
             await self._clean_up(key, run_dir)
 
@@ -127,16 +124,6 @@ class RuntimeExecutor:
             source = await self._layers.mount(overlay.layers[0])
             mounts.append(MountSpec("bind", overlay.target, source, ("rbind", "rprivate", "ro")))
         return mounts
-
-    async def _remove_stubs(self, workspace: Workspace, mounts: Sequence[MountSpec]) -> None:
-        assert workspace.upper is not None
-        paths = [mount.target.strip("/") for mount in mounts]
-        fd = await offload.thread(os.open, workspace.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            job = {"lowers": list(workspace.lowers), "paths": [*paths, *_MOUNT_POINTS]}
-            await self._workers.run("build.stubs", job, fds=[fd])
-        finally:
-            os.close(fd)
 
     async def _clean_up(self, key: SnapshotKey, run_dir: str) -> None:
         """Remove everything, to the end even when cancelled: else only the next start would find it."""
