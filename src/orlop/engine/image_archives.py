@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from orlop.base.clock import Clock
 from orlop.base.errors import InvalidInput, OrlopError
-from orlop.base.ids import LeaseId
 from orlop.engine.image_views import StatusLine, StreamLine
 from orlop.images.importing import import_image
-from orlop.images.loading import load
+from orlop.images.loading import LoadedImage, load
 from orlop.images.model import Image, Layers
-from orlop.images.saving import save, select_images
+from orlop.images.saving import Selected, save, select_images
 from orlop.images.store import ImageStore
 from orlop.oci.imageconfig import RunConfig
 from orlop.oci.platform import Platform, host_platform
 from orlop.oci.reference import Reference, parse_reference
 from orlop.store.leases import Leases
+from orlop.transfer.progress import Meter, Report, narrate, to_message
 
 __all__ = ["ApplyChanges", "ImageArchives", "ImportRequest", "tag_reference"]
 
@@ -65,33 +67,33 @@ class ImageArchives:
         Raises:
             ImageNotFound, AmbiguousImage, InvalidReference: before the first byte.
         """
-        selected = await select_images(self._store, names)
-        lease = await self._leases.create("save")
-        try:
+        return self._saved(await select_images(self._store, names))
+
+    async def _saved(self, selected: Sequence[Selected]) -> AsyncIterator[bytes]:
+        async with self._leases.hold("save") as lease:
             for item in selected:
                 await self._store.hold(item.image.id, lease)
                 self._publish("save", item.image, item.image.id)
-        except BaseException:
-            await self._leases.release(lease)
-            raise
-        return self._released(save(selected, self._layers), lease)
+            async for chunk in save(selected, self._layers):
+                yield chunk
 
     async def load(
-        self, stream: AsyncIterator[bytes], platform: Platform | None = None
-    ) -> AsyncIterator[StreamLine]:
-        """Store the images of an archive; lines are those of `docker load`.
+        self, stream: AsyncIterator[bytes], platform: Platform | None = None, *, is_quiet: bool = False
+    ) -> AsyncIterator[StreamLine | dict[str, object]]:
+        """Store the images of an archive; lines and progress are those of `docker load`.
 
         Raises:
             BadArchive and others: as `images.loading.load`; nothing is stored then.
         """
-        try:
-            async with self._leases.hold("load") as lease:
-                loaded = await load(
-                    stream, self._store, self._layers, lease, platform=platform or host_platform()
-                )
-        except OrlopError:
-            await self._collect()
-            raise
+        loaded: list[LoadedImage] = []
+
+        async def work(report: Report) -> None:
+            loaded.extend(await self._load(stream, platform or host_platform(), report))
+
+        async with aclosing(narrate("load", work)) as progress:
+            async for value in progress:
+                if not is_quiet:
+                    yield to_message(value)
         for item in loaded:
             for name in item.names:
                 before = item.displaced.get(name.familiar)
@@ -105,6 +107,24 @@ class ImageArchives:
             if not item.names:
                 yield StreamLine(f"Loaded image ID: {item.image.id}\n")
             self._publish("load", item.image, item.image.id)
+
+    async def _load(
+        self, stream: AsyncIterator[bytes], platform: Platform, report: Report
+    ) -> list[LoadedImage]:
+        meters: dict[str, Meter] = {}
+
+        def tell(path: str, current: int, total: int) -> None:
+            if path not in meters:
+                name = posixpath.basename(path.removesuffix("/layer.tar"))[:12]
+                meters[path] = Meter(report, name, "Loading layer", total)
+            meters[path].at(current)
+
+        try:
+            async with self._leases.hold("load") as lease:
+                return await load(stream, self._store, self._layers, lease, platform=platform, report=tell)
+        except OrlopError:
+            await self._collect()
+            raise
 
     async def import_(
         self, stream: AsyncIterator[bytes], request: ImportRequest
@@ -130,13 +150,6 @@ class ImageArchives:
             raise
         self._publish("import", image, names[0].familiar if names else image.id)
         yield StatusLine(image.id)
-
-    async def _released(self, chunks: AsyncIterator[bytes], lease: LeaseId) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in chunks:
-                yield chunk
-        finally:
-            await self._leases.release(lease)
 
 
 def tag_reference(repository: str, tag: str) -> Reference:

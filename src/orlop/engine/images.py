@@ -29,10 +29,11 @@ from orlop.engine.image_views import (
 )
 from orlop.engine.views import GraphDriver
 from orlop.images.history import steps
-from orlop.images.model import Image, Layers
+from orlop.images.model import Image, ImageNotFound, Layers
 from orlop.images.removal import ImageInUse, ImageUser, RemovalPlan, Subject, plan_removal, plan_single
 from orlop.images.sharing import layers_size_bytes, lost_chains, shared_size_bytes
 from orlop.images.store import ImageStore
+from orlop.oci.platform import Platform
 from orlop.oci.reference import Reference
 from orlop.store.collect import Collector
 from orlop.store.leases import Leases
@@ -130,9 +131,9 @@ class Images:
         """The images part of `system df`."""
         return await self.list(show_all=True, with_shared_size=True, with_containers=True)
 
-    async def inspect(self, name: str) -> ImageInspect:
-        """Everything about one image. Raises ImageNotFound."""
-        image = await self._store.resolve(name)
+    async def inspect(self, name: str, platform: Platform | None = None) -> ImageInspect:
+        """Everything about one image. Raises ImageNotFound, also when it is for another platform."""
+        image = await self._resolve(name, platform)
         config = image.config
         return ImageInspect(
             id=image.id,
@@ -154,9 +155,9 @@ class Images:
             metadata=ImageMetadata(format_rfc3339_nano(image.tagged_ns) if image.tagged_ns else _ZERO_TIME),
         )
 
-    async def history(self, name: str) -> Sequence[HistoryItem]:
-        """How an image was made, newest step first. Raises ImageNotFound."""
-        image = await self._store.resolve(name)
+    async def history(self, name: str, platform: Platform | None = None) -> Sequence[HistoryItem]:
+        """How an image was made, newest step first. Raises ImageNotFound, as `inspect`."""
+        image = await self._resolve(name, platform)
         items = [
             HistoryItem(
                 comment=step.entry.comment,
@@ -226,6 +227,15 @@ class Images:
         freed = await self._collect()
         self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return PruneReport(tuple(records) or None, freed)
+
+    async def _resolve(self, name: str, platform: Platform | None) -> Image:
+        image = await self._store.resolve(name)
+        if platform is not None and not image.config.platform.runs_on(platform):
+            raise ImageNotFound(
+                f"image with reference {name} was found but does not provide "
+                f"the specified platform ({platform})"
+            )
+        return image
 
     async def _filter(self, filters: Filters) -> ImageFilter:
         until_ns = None

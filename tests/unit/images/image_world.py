@@ -71,6 +71,9 @@ class MemoryLayers:
             raise NotFound(f"no layer {diff_id}")
         return self.infos[diff_id]
 
+    async def delete(self, diff_id):
+        del self.infos[diff_id]
+
     async def hold(self, diff_id, lease):
         if diff_id in self.infos:
             await self.db.write(lambda tx: tx_hold(tx, lease, "layer", diff_id))

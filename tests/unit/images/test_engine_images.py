@@ -14,6 +14,7 @@ from orlop.engine.images import Images
 from orlop.images.model import ImageNotFound
 from orlop.images.removal import ImageInUse, ImageUser
 from orlop.oci.digest import digest_of
+from orlop.oci.platform import Platform
 from orlop.store.collect import Collector
 from orlop.wire import gojson
 
@@ -321,8 +322,10 @@ def test_save_and_load_speak_dockers_lines(service):
         archive = b"".join([chunk async for chunk in await service.images.archives.save(["app:1"])])
         anonymous = b"".join([chunk async for chunk in await service.images.archives.save([image.id])])
         await service.world.add_image("other", "app:1")
-        first = [line.stream async for line in service.images.archives.load(chunks(archive))]
-        second = [line.stream async for line in service.images.archives.load(chunks(anonymous))]
+        first = [line.stream async for line in service.images.archives.load(chunks(archive), is_quiet=True)]
+        second = [
+            line.stream async for line in service.images.archives.load(chunks(anonymous), is_quiet=True)
+        ]
         leases = await service.world.leases.list()
         return image, first, second, leases
 
@@ -332,6 +335,33 @@ def test_save_and_load_speak_dockers_lines(service):
     assert first[1] == "Loaded image: app:1\n"
     assert second == [f"Loaded image ID: {image.id}\n"]
     assert leases == []
+
+
+def test_loading_tells_how_far_each_new_layer_is(service):
+    async def main():
+        image = await service.world.add_image("a", "app:1")
+        archive = b"".join([chunk async for chunk in await service.images.archives.save(["app:1"])])
+        await service.images.remove("app:1")
+        await service.world.layers.delete(image.diff_ids[0])
+        return image, [line async for line in service.images.archives.load(chunks(archive))]
+
+    image, lines = asyncio.run(main())
+    progress = [line for line in lines if isinstance(line, dict)]
+
+    assert progress[-1]["status"] == "Loading layer"
+    assert progress[-1]["id"] == image.diff_ids[0][7:19]
+    assert progress[-1]["progressDetail"]["current"] == progress[-1]["progressDetail"]["total"]
+    assert lines[-1].stream == "Loaded image: app:1\n"
+
+
+def test_an_image_of_another_platform_is_not_found_under_that_platform(service):
+    async def main():
+        await service.world.add_image("a", "app:1")
+        assert await service.images.inspect("app:1", Platform("linux", "amd64"))
+        with pytest.raises(ImageNotFound, match="does not provide the specified platform"):
+            await service.images.history("app:1", Platform("linux", "arm64"))
+
+    asyncio.run(main())
 
 
 def test_import_answers_with_the_id(service):

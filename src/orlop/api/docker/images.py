@@ -6,6 +6,7 @@ Spec: Docker Engine API v1.51, "Image" and "Distribution".
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orlop.aio.http_messages import Response
@@ -19,11 +20,19 @@ from orlop.engine.filters import Filters
 from orlop.engine.image_archives import ImportRequest
 from orlop.engine.image_filters import LIST_KEYS
 from orlop.oci.platform import Platform, parse_platform
+from orlop.wire import gojson
 
 if TYPE_CHECKING:
     from orlop.engine.engine import Engine
 
 __all__ = ["ROUTES"]
+
+
+@dataclass(frozen=True, slots=True)
+class _PlatformQuery:
+    os: str = gojson.field("os", default="")
+    architecture: str = gojson.field("architecture", default="")
+    variant: str = gojson.field("variant", default="")
 
 
 async def list_images(engine: Engine, request: Request) -> Answer:
@@ -41,11 +50,11 @@ async def list_images(engine: Engine, request: Request) -> Answer:
 
 
 async def inspect(engine: Engine, request: Request) -> Answer:
-    return json_response(await engine.images.inspect(request.params["name"]))
+    return json_response(await engine.images.inspect(request.params["name"], _platform(request.query)))
 
 
 async def history(engine: Engine, request: Request) -> Answer:
-    return json_response(await engine.images.history(request.params["name"]))
+    return json_response(await engine.images.history(request.params["name"], _platform(request.query)))
 
 
 async def tag(engine: Engine, request: Request) -> Answer:
@@ -75,7 +84,10 @@ async def save(engine: Engine, request: Request) -> Answer:
 
 async def load(engine: Engine, request: Request) -> Answer:
     """The status is 200 in any case: clients look for the error in the stream."""
-    lines = engine.images.archives.load(aiter(request.body), _platform(request.query))
+    query = request.query
+    lines = engine.images.archives.load(
+        aiter(request.body), _platform(query), is_quiet=query.get_bool("quiet")
+    )
     return await progress_stream(_with_error_line(lines))
 
 
@@ -119,8 +131,12 @@ async def inspect_distribution(engine: Engine, request: Request) -> Answer:
 
 
 def _platform(query: Query) -> Platform | None:
+    """`linux/arm64`, or the JSON object that newer clients send."""
     text = query.get("platform")
-    return parse_platform(text) if text and not text.startswith("{") else None
+    if not text.startswith("{"):
+        return parse_platform(text) if text else None
+    wanted = gojson.decode(_PlatformQuery, text.encode())
+    return parse_platform("/".join(filter(None, (wanted.os, wanted.architecture, wanted.variant))))
 
 
 async def _with_error_line(lines: AsyncIterator[Any]) -> AsyncIterator[Any]:
