@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -258,7 +259,7 @@ def test_ps_logs_and_exit_codes(engine):
     [
         (["true"], 0),
         (["sh", "-c", "exit 3"], 3),
-        (["sh", "-c", "sh -c 'kill -9 $$'"], 137),
+        (["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137),
         (["nowhere"], 127),
         (["/etc/passwd"], 126),
     ],
@@ -281,7 +282,9 @@ def test_info_version_df_and_events_answer(engine):
     assert "Server Version: " in engine.docker("info").stdout
     assert "Server: Orlop" in engine.docker("version").stdout
     assert re.search(r"^Images +\d+ +\d+ ", engine.docker("system", "df").stdout, re.MULTILINE)
-    shown = engine.docker("events", "--since", "1h", "--until", "0s", "--filter", "container=once").stdout
+    shown = engine.docker(
+        "events", "--since", "0", "--until", f"{time.time():.6f}", "--filter", "container=once"
+    ).stdout
     assert [line.split()[2] for line in shown.splitlines()] == ["create", "attach", "start", "die"]
 
 
@@ -310,7 +313,9 @@ def test_run_at_a_terminal_knows_its_size_and_removes_the_container(engine):
         terminal.expect("/ # ")
         terminal.type("stty size\n")
         terminal.expect("33 101\r\n")
-        terminal.type("sleep 60\n")
+        terminal.expect("/ # ")
+        terminal.type("echo star''ted; sleep 60\n")
+        terminal.expect("started\r\n")
         terminal.type("\x03")
         terminal.expect("/ # ")
         terminal.type("\x04")
@@ -459,7 +464,9 @@ def test_a_second_push_sends_nothing(engine, web, docker_registry):
 
     shown = engine.docker("push", name).stdout
 
-    assert shown.count("Layer already exists") == len(re.findall(r"^[0-9a-f]{12}: ", shown, re.MULTILINE)) > 0
+    layers = set(re.findall(r"^([0-9a-f]{12}): ", shown, re.MULTILINE))
+    assert set(re.findall(r"^([0-9a-f]{12}): Layer already exists$", shown, re.MULTILINE)) == layers
+    assert "Pushed" not in shown
 
 
 def test_pull_by_digest(engine, web, docker_registry):
