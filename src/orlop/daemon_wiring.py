@@ -17,8 +17,14 @@ from orlop.aio.scope import Background
 from orlop.api.versions import MAX_VERSION, MIN_VERSION, version_text
 from orlop.base.clock import SystemClock
 from orlop.base.version import VERSION
+from orlop.build.cache import BuildCache
+from orlop.build.runner import BuildTools
 from orlop.daemon_flags import Settings
 from orlop.engine.auth import AuthConfig
+from orlop.engine.build_cache import BuildCacheService
+from orlop.engine.build_executor import RuntimeExecutor
+from orlop.engine.build_run import BuildServices
+from orlop.engine.builds import Builds
 from orlop.engine.catalog import Catalog
 from orlop.engine.changes import apply_changes
 from orlop.engine.containers import Containers
@@ -26,7 +32,7 @@ from orlop.engine.engine import Engine
 from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
 from orlop.engine.health import HealthChecks
-from orlop.engine.hostconfig import HostDefaults
+from orlop.engine.hostconfig import DEFAULT_RUNTIME, RUNTIMES, HostDefaults
 from orlop.engine.hostfacts import HostFacts, read_host_facts
 from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.images import Images
@@ -82,6 +88,7 @@ class Plant:
         await self.services.catalog.load()
         await self.services.volumes.load()
         await self.reconciler.run()
+        await self.engine.builds.recover()
 
     def tidy(self) -> None:
         """Begin to forget what a crash left; nobody waits for it."""
@@ -117,7 +124,8 @@ async def build_plant(settings: Settings) -> Plant:
     layers = LayerStore(settings.data_root, db, workers, mounts, clock)
     snapshots = Snapshots(settings.data_root, settings.exec_root, db, layers, workers, clock)
     store = ImageStore(db, blobs, layers, clock)
-    collector = Collector(db, leases, [blobs, layers, snapshots, store])
+    cache = BuildCache(db, clock)
+    collector = Collector(db, leases, [blobs, layers, snapshots, store, cache])
     events = EventBus(clock)
     background = Background("engine")
     catalog = Catalog(db, background)
@@ -159,6 +167,7 @@ async def build_plant(settings: Settings) -> Plant:
     registry = Registry(_registry_options(settings), user_agent=f"orlop/{VERSION}", clock=clock)
     puller = Puller(registry, store, blobs, layers, leases, concurrency=settings.max_downloads)
     pusher = Pusher(registry, store, blobs, layers, leases, concurrency=settings.max_uploads)
+    transfers = ImageTransfers(puller, pusher, registry, events)
     images = Images(
         store,
         layers,
@@ -168,18 +177,20 @@ async def build_plant(settings: Settings) -> Plant:
         users=lambda: _image_users(catalog),
         apply_changes=apply_changes,
         clock=clock,
-        transfers=ImageTransfers(puller, pusher, registry, events),
+        transfers=transfers,
     )
+    builds = _builds(services, layers, cache, collector, transfers)
     engine_id = _engine_id(settings.data_root)
     engine = Engine(
         containers=containers,
         execs=execs,
         volumes=volumes,
         images=images,
+        builds=builds,
         networks=Networks(
             engine_id, os.stat(settings.data_root).st_ctime_ns, lambda: _network_users(catalog)
         ),
-        system=_system(settings, facts, engine_id, containers, images, volumes, registry, events),
+        system=_system(settings, facts, engine_id, containers, images, volumes, registry, events, builds),
         events=events,
     )
     return Plant(
@@ -195,6 +206,31 @@ async def build_plant(settings: Settings) -> Plant:
         db,
         (puller.close,),
     )
+
+
+def _builds(
+    services: Services,
+    layers: LayerStore,
+    cache: BuildCache,
+    collector: Collector,
+    transfers: ImageTransfers,
+) -> Builds:
+    executor = RuntimeExecutor(
+        services.runtime,
+        services.snapshots,
+        layers,
+        defaults=services.defaults,
+        background=services.background,
+        exec_root=services.exec_root,
+    )
+    tools = BuildTools(
+        cache, layers, services.snapshots, services.workers, executor, services.clock, services.data_root
+    )
+    shared = BuildServices(
+        tools, services.images, transfers, services.leases, services.events, services.background
+    )
+    listing = BuildCacheService(cache, services.images, collector, services.events, services.clock)
+    return Builds(shared, cache=listing, executor=executor)
 
 
 def _registry_options(settings: Settings) -> RegistryOptions:
@@ -233,7 +269,7 @@ def _engine_id(data_root: str) -> str:
     return hashlib.sha256(f"{machine}:{data_root}".encode()).hexdigest()[:36]
 
 
-def _system(
+def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
     settings: Settings,
     facts: HostFacts,
     engine_id: str,
@@ -242,6 +278,7 @@ def _system(
     volumes: Volumes,
     registry: Registry,
     events: EventBus,
+    builds: Builds,
 ) -> System:
     return System(
         facts=facts,
@@ -254,10 +291,13 @@ def _system(
             labels=settings.labels,
             insecure_registries=settings.insecure_registries,
             mirrors=settings.registry_mirrors,
+            default_runtime=DEFAULT_RUNTIME,
+            runtimes=tuple((name, "") for name in RUNTIMES),
             is_debug=settings.is_debug,
             is_experimental=settings.is_experimental,
         ),
         sources=SystemSources(
+            build_cache=builds.cache.usage,
             container_counts=containers.counts,
             image_count=images.count,
             layers_size=images.layers_size,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orlop.engine.builds import Builds
 from orlop.engine.containers import Containers
 from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
@@ -31,5 +32,6 @@ class Engine:
     volumes: Volumes
     networks: Networks
     images: Images
+    builds: Builds
     system: System
     events: EventBus

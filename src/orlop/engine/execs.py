@@ -1,7 +1,7 @@
 """Execs: further processes in a running container.
 
-An exec is asked for, started once, and remembered until its container ends or some time has
-passed; nothing of it is stored. After a restart of the engine running execs are gone from the list,
+An exec is asked for, started once, and remembered for a while after its end; nothing of it is
+stored. After a restart of the engine running execs are gone from the list,
 but they go on in the container.
 """
 
@@ -27,7 +27,7 @@ from orlop.runtime.spec import AttachSpec, ExecSpec, ProcessSpec
 
 __all__ = ["Exec", "Execs", "NoSuchExec"]
 
-_MAX_KEPT = 1000  # finished execs of a container that are still shown
+_MAX_KEPT = 1000  # finished execs that can still be asked about
 
 
 class NoSuchExec(NotFound):
@@ -85,7 +85,7 @@ class Execs:
         if config.working_dir and not config.working_dir.startswith("/"):
             raise InvalidInput(f"Cwd must be an absolute path: {config.working_dir[:200]!r}")
         exec_id = ExecId(ids.new_hex_id())
-        self._forget_old(container)
+        self._forget_old()
         self._execs[exec_id] = Exec(exec_id, container, config)
         container.exec_ids.add(exec_id)
         words = " ".join(config.cmd)
@@ -137,12 +137,7 @@ class Execs:
             running = await task.exec(spec, attach)
         except StartFailed as error:
             self._ended(item, error.exit_code)
-            raise StartFailed(
-                f"OCI runtime exec failed: exec failed: {error.message}",
-                exit_code=error.exit_code,
-                step=error.step,
-                hint=error.hint,
-            ) from error
+            raise
         except BaseException:
             self._ended(item, 126)
             raise
@@ -178,25 +173,13 @@ class Execs:
             raise NotPossible(f"cannot resize a stopped exec: {item.id}")
         await item.task.resize(rows, columns)
 
-    def container_ended(self, container: Container) -> None:
-        """Its execs have ended with it; they are not shown any more."""
-        for exec_id in tuple(container.exec_ids):
-            item = self._execs.get(exec_id)
-            if item is not None and (item.task is None or not item.is_running):
-                self._forget(item)
-
-    def _forget(self, item: Exec) -> None:
-        self._execs.pop(item.id, None)
-        item.container.exec_ids.discard(item.id)
-
-    def _forget_old(self, container: Container) -> None:
-        done = [
-            item
-            for exec_id in container.exec_ids
-            if (item := self._execs.get(exec_id)) is not None and item.exit_code is not None
-        ]
-        for item in done[: max(0, len(done) - _MAX_KEPT)]:
-            self._forget(item)
+    def _forget_old(self) -> None:
+        """Finished ones stay for whoever asks for their exit code, but not for ever."""
+        surplus = len(self._execs) - _MAX_KEPT
+        if surplus > 0:
+            done = [item.id for item in self._execs.values() if item.exit_code is not None]
+            for exec_id in done[:surplus]:
+                del self._execs[exec_id]
 
     async def _watch(self, item: Exec, task: ExecTask) -> None:
         try:
@@ -209,6 +192,7 @@ class Execs:
     def _ended(self, item: Exec, exit_code: int) -> None:
         item.is_running = False
         item.exit_code = exit_code
+        item.container.exec_ids.discard(item.id)
         item.finished.set()
         emit(self._services, item.container, "exec_die", execID=item.id, exitCode=str(exit_code))
 

@@ -13,18 +13,16 @@ from typing import Any
 from orlop.base.clock import format_rfc3339_nano
 from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
 from orlop.base.ids import SnapshotKey
+from orlop.engine.launch import MOUNT_STUBS
 from orlop.engine.model import Container
 from orlop.engine.rootview import view_mounts
 from orlop.engine.services import Services, emit
 from orlop.engine.starting import prepare_root, workspace_of
 from orlop.engine.views import ContainerChange, PathStat
-from orlop.store.snapshots import ChangeKind
 
 __all__ = ["Files", "go_file_mode"]
 
 _READ = 256 << 10
-_KINDS = {ChangeKind.MODIFIED: 0, ChangeKind.ADDED: 1, ChangeKind.DELETED: 2}
-
 # Go's os.FileMode bits
 _GO_BITS = {
     stat.S_IFDIR: 1 << 31,
@@ -113,8 +111,8 @@ class Files:
 
     async def changes(self, container: Container) -> list[ContainerChange]:
         """What differs from the image."""
-        found = await self._services.snapshots.changes(SnapshotKey(container.id))
-        return [ContainerChange(change.path, _KINDS[change.kind]) for change in found]
+        found = await self._services.snapshots.changes(SnapshotKey(container.id), stubs=MOUNT_STUBS)
+        return [ContainerChange(change.path, change.kind.value) for change in found]
 
     async def _feed(
         self,

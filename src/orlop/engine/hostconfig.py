@@ -15,8 +15,10 @@ from orlop.engine.restart import check_policy
 from orlop.engine.signals import parse_signal
 
 __all__ = [
+    "DEFAULT_RUNTIME",
     "MASKED_PATHS",
     "READ_ONLY_PATHS",
+    "RUNTIMES",
     "HostDefaults",
     "apply_defaults",
     "check_config",
@@ -29,7 +31,8 @@ MIB = 1 << 20
 _MIN_MEMORY = 6 * MIB
 _DEFAULT_SHM = 64 * MIB
 _LOG_DRIVERS = ("json-file", "local", "none")
-_RUNTIMES = ("orlop", "runc", "io.containerd.runc.v2")
+DEFAULT_RUNTIME = "runc"  # by this name clients ask for the usual one; it is the embedded runtime here
+RUNTIMES = (DEFAULT_RUNTIME, "orlop", "io.containerd.runc.v2")
 _CPUSET = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*\Z")
 _NAMESPACED = ("private", "host", "none", "shareable", "")
 _MS = 1_000_000
@@ -91,7 +94,7 @@ def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
         pids_limit=limit if limit is not None and limit > 0 else None,
         masked_paths=_default_paths(host.masked_paths, MASKED_PATHS, is_privileged=host.privileged),
         readonly_paths=_default_paths(host.readonly_paths, READ_ONLY_PATHS, is_privileged=host.privileged),
-        runtime=host.runtime or "orlop",
+        runtime=host.runtime or DEFAULT_RUNTIME,
         dns=host.dns if host.dns is not None else (),
         dns_options=host.dns_options if host.dns_options is not None else (),
         dns_search=host.dns_search if host.dns_search is not None else (),
@@ -127,7 +130,7 @@ def check_host(host: HostConfig, config: ContainerConfig, processors: int) -> li
         raise InvalidInput("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidInput(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-    if host.runtime and host.runtime not in _RUNTIMES:
+    if host.runtime and host.runtime not in RUNTIMES:
         raise InvalidInput(f"unknown or invalid runtime name: {host.runtime[:100]}")
     if host.isolation not in ("", "default"):
         raise InvalidInput(f"invalid isolation '{host.isolation[:100]}' on linux")

@@ -109,7 +109,7 @@ _TAKEN_APART = Transition(_S.REMOVING)
 TABLE: dict[tuple[Status, Event], Transition] = {
     (_S.CREATED, _V.START): Transition(_S.CREATED),
     (_S.CREATED, _V.STARTED): _UP,
-    (_S.CREATED, _V.START_FAILED): Transition(_S.CREATED, _NOT_UP),
+    (_S.CREATED, _V.START_FAILED): Transition(_S.CREATED, (_E.SAVE, _E.AUTO_REMOVE)),
     (_S.CREATED, _V.REMOVE): _TAKEN_APART,
     (_S.CREATED, _V.FORCE_REMOVE): _TAKEN_APART,
     (_S.RUNNING, _V.PAUSE): Transition(_S.PAUSED, (_E.SAVE, _E.EMIT_PAUSE)),
@@ -127,7 +127,7 @@ TABLE: dict[tuple[Status, Event], Transition] = {
     (_S.RESTARTING, _V.FORCE_REMOVE): Transition(_S.REMOVING, (_E.CANCEL_BACKOFF,)),
     (_S.EXITED, _V.START): Transition(_S.EXITED),
     (_S.EXITED, _V.STARTED): _UP,
-    (_S.EXITED, _V.START_FAILED): Transition(_S.EXITED, _NOT_UP),
+    (_S.EXITED, _V.START_FAILED): Transition(_S.EXITED, (_E.SAVE, _E.AUTO_REMOVE)),
     (_S.EXITED, _V.REMOVE): _TAKEN_APART,
     (_S.EXITED, _V.FORCE_REMOVE): _TAKEN_APART,
     (_S.REMOVING, _V.EXITED): Transition(_S.REMOVING, _ENDED),

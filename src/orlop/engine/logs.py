@@ -71,7 +71,8 @@ def open_logs(services: Services, container: Container, options: LogOptions) -> 
         since_ns=options.since_ns,
         until_ns=options.until_ns,
         tail=options.tail,
-        as_chunks=options.tail is None and not options.has_timestamps,
+        # a frame a line, as clients expect; the bytes of a terminal have no frames
+        as_chunks=has_tty and options.tail is None and not options.has_timestamps,
     )
     encode = _encoder(has_tty=has_tty, has_timestamps=options.has_timestamps)
     if not os.path.isdir(directory):

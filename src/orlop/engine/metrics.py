@@ -83,7 +83,7 @@ def stats_document(container: Container, current: Stats | None, previous: Stats 
         "failcnt": current.memory_fail_count,
         "limit": current.memory_limit_bytes,
     }
-    if current.networks:
+    if container.record.host.network_mode != "host":
         out["networks"] = {name: dict(values) for name, values in current.networks.items()}
     return out
 

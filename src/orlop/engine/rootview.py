@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from orlop.base.errors import Kind, OrlopError
@@ -17,7 +18,9 @@ from orlop.kernel import mount
 from orlop.kernel.filesystems import overlay_fd
 from orlop.kernel.openat import RootedDir
 
-__all__ = ["RootGone", "open_root"]
+__all__ = ["RootGone", "open_root", "view_mounts"]
+
+_PLACE = "/tmp"  # there on every host, and nothing that we execute or import lies below it
 
 
 class RootGone(OrlopError):
@@ -38,11 +41,16 @@ def open_root(view: Mapping[str, Any]) -> RootedDir:
     if pid:
         return _root_of(int(pid))
     lowers = [str(item) for item in view["lowers"]]
-    root = overlay_fd(lowers, view.get("upper"), view.get("work"))
-    place = _attach(root)
-    rooted = RootedDir(place)
-    for item in view.get("mounts", ()):
-        _mount_on(rooted, str(item["source"]), str(item["target"]), is_read_only=bool(item["is_read_only"]))
+    with ExitStack() as stack:
+        # Sources are taken before our place is covered: they may lie below it.
+        trees = []
+        for item in view.get("mounts", ()):
+            tree = mount.detach(str(item["source"]), is_recursive=True)
+            stack.callback(os.close, tree)
+            trees.append((tree, str(item["target"]), bool(item["is_read_only"])))
+        rooted = RootedDir(_attach(overlay_fd(lowers, view.get("upper"), view.get("work"))))
+        for tree, target, is_read_only in trees:
+            _mount_on(rooted, tree, target, is_read_only=is_read_only)
     return rooted
 
 
@@ -54,31 +62,25 @@ def _root_of(pid: int) -> RootedDir:
 
 
 def _attach(root: int) -> int:
-    """Attach the detached mount over our own /mnt-like place and open its root.
+    """Attach the detached mount in this worker's own namespace and open its root.
 
-    Further mounts can only be made on an attached tree. /proc is always there, is ours, and nothing
-    that this worker needs lies below the place.
+    Further mounts can only be made on an attached tree; what the place covers is not needed here.
     """
-    place = "/tmp" if os.path.isdir("/tmp") else "/"
     try:
-        mount.attach(root, place)
+        mount.attach(root, _PLACE)
     finally:
         os.close(root)
-    return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open(_PLACE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _mount_on(root: RootedDir, source: str, target: str, *, is_read_only: bool) -> None:
-    tree = mount.detach(source, is_recursive=True)
+def _mount_on(root: RootedDir, tree: int, target: str, *, is_read_only: bool) -> None:
+    place = _target_of(root, target, is_directory=stat.S_ISDIR(os.fstat(tree).st_mode))
     try:
-        place = _target_of(root, target, is_directory=stat.S_ISDIR(os.fstat(tree).st_mode))
-        try:
-            if is_read_only:
-                mount.mount_setattr(tree, set_attributes=mount.MOUNT_ATTR_RDONLY)
-            mount.attach(tree, place)
-        finally:
-            os.close(place)
+        if is_read_only:
+            mount.mount_setattr(tree, set_attributes=mount.MOUNT_ATTR_RDONLY, is_recursive=True)
+        mount.attach(tree, place)
     finally:
-        os.close(tree)
+        os.close(place)
 
 
 def _target_of(root: RootedDir, target: str, *, is_directory: bool) -> int:

@@ -17,14 +17,11 @@ from orlop.engine.launch import Namespaces, Paths, build_spec
 from orlop.engine.lifecycle import NotPossible, Status
 from orlop.engine.model import Container, MountRecord
 from orlop.engine.services import Services, container_paths
-from orlop.runtime.contract import StartFailed, Task
+from orlop.runtime.contract import Task
 from orlop.runtime.spec import RootSpec
 from orlop.store.snapshots import Workspace
 
 __all__ = ["launch", "prepare_root", "workspace_of"]
-
-# docker CLI derives its own exit code from these words in the message
-_PREFIX = "failed to create task for container: "
 
 
 async def launch(services: Services, container: Container) -> Task:
@@ -48,12 +45,7 @@ async def launch(services: Services, container: Container) -> Task:
             attachment.socket.close()
         raise
     failpoints.hit("container.start.before-supervisor")
-    try:
-        task = await services.runtime.start(spec, attachments)
-    except StartFailed as error:
-        raise StartFailed(
-            f"{_PREFIX}{error.message}", exit_code=error.exit_code, step=error.step, hint=error.hint
-        ) from error
+    task = await services.runtime.start(spec, attachments)
     failpoints.hit("container.start.after-supervisor")
     return task
 

@@ -162,15 +162,16 @@ async def wait(engine: Engine, request: Request) -> Answer:
     if condition not in _CONDITIONS:
         raise InvalidInput(f'invalid condition: "{condition[:60]}"')
     waiter = engine.containers.wait(request.params["id"], condition)
-    return StreamResponse(_answer(waiter), headers=_JSON)
+    return StreamResponse(_answer(waiter, shows_error=condition != "removed"), headers=_JSON)
 
 
-async def _answer(waiter: asyncio.Future[State]) -> AsyncIterator[bytes]:
+async def _answer(waiter: asyncio.Future[State], *, shows_error: bool) -> AsyncIterator[bytes]:
+    """A removal has no error of the start that came before it: docker run has told it already."""
     try:
         state = await waiter
     finally:
         waiter.cancel()
-    error = {"Message": state.error} if state.error else None
+    error = {"Message": state.error} if state.error and shows_error else None
     yield gojson.encode(WaitResult(state.exit_code, error))
 
 

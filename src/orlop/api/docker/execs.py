@@ -5,10 +5,15 @@ Spec: Docker Engine API v1.51, "Exec".
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from orlop.aio.hijack import HijackedConnection, relay
 from orlop.aio.http_messages import Hijack, Response
+from orlop.aio.scope import Background
 from orlop.api.docker.containers import stream_type
 from orlop.api.request import Answer, Request, created, json_response
 from orlop.api.routes import Route
@@ -58,9 +63,45 @@ async def _run(engine: Engine, client: HijackedConnection, item: Exec, wanted: E
     config = item.config
     keys = config.detach_keys or (DEFAULT_DETACH_KEYS if config.tty else "")
     watch = DetachFilter(parse_detach_keys(keys)) if keys else None
-    with stream:
-        if await relay(client, stream, input_filter=watch):
+    async with _as_asked(stream, is_framed=config.tty and not wanted.tty) as backend:
+        if await relay(client, backend, input_filter=watch):
             engine.execs.detached(item)
+
+
+@asynccontextmanager
+async def _as_asked(stream: socket.socket, *, is_framed: bool) -> AsyncIterator[socket.socket]:
+    """The stream as the client asked for it, closed at the end.
+
+    A terminal's raw output is put in frames for a client that did not say again at the start that it
+    wants a terminal (docker-py): dockerd goes by what the start says.
+    """
+    with stream:
+        if not is_framed:
+            yield stream
+            return
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        with ours, theirs:
+            async with Background("exec-frames") as background:
+                _ = background.spawn(_frame(stream, theirs))
+                _ = background.spawn(_copy(theirs, stream))
+                yield ours
+
+
+async def _frame(source: socket.socket, target: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(source, 1 << 16):
+        await loop.sock_sendall(target, frame(STDOUT, data))
+    target.shutdown(socket.SHUT_WR)
+
+
+async def _copy(source: socket.socket, target: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    with suppress(OSError):
+        while data := await loop.sock_recv(source, 1 << 16):
+            await loop.sock_sendall(target, data)
+        target.shutdown(socket.SHUT_WR)
 
 
 async def inspect(engine: Engine, request: Request) -> Answer:
