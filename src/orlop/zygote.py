@@ -27,7 +27,6 @@ JOBS: dict[str, str] = {
     "build.digests": "orlop.build.jobs:digests",
     "build.files": "orlop.build.jobs:files",
     "build.layer": "orlop.build.jobs:layer",
-    "build.stubs": "orlop.build.jobs:stubs",
     "files.archive": "orlop.engine.copyjobs:archive",
     "files.copy-up": "orlop.engine.copyup:copy_up",
     "files.export": "orlop.engine.copyjobs:export",
@@ -49,6 +48,7 @@ def main(channel_fd: int) -> None:
     """Serve the engine at the other end of `channel_fd` until it closes."""
     os.setsid()
     # Children of the engine's terminal get its ^C; the zygote ends when the engine does.
+    forker.reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     failpoints.configure(os.environ.get("ORLOP_FAILPOINTS", ""))
     if record := os.environ.get("ORLOP_FAILPOINTS_RECORD"):
@@ -65,7 +65,7 @@ def main(channel_fd: int) -> None:
     supervisor.warm_up()
     gc.collect()
     gc.freeze()
-    forker.serve(channel, roles)
+    forker.serve(channel, roles, {"supervisor": supervisor.rehearse})
 
 
 def load_jobs() -> dict[str, Job]:

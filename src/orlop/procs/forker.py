@@ -10,21 +10,27 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from orlop.kernel.clone import clone3
 from orlop.kernel.process import close_range, set_name
-from orlop.procs.channel import Channel, Message, close_all
+from orlop.procs.channel import Channel, Message, channel_pair, close_all
 from orlop.procs.errors import encode_error
 
 __all__ = ["ALL_SIGNALS", "CHANGED_SIGNALS", "Role", "close_others", "reset_signals", "seal_imports", "serve"]
 
 Role = Callable[[dict[str, Any], list[int]], int]
 """What a child becomes: payload and descriptors (which it owns) in, exit code out."""
+
+_EX_SOFTWARE = 70
+_SPARE_DELAY_MS = 20  # the container just started goes first
 
 ALL_SIGNALS = tuple(
     number
@@ -44,16 +50,33 @@ CHANGED_SIGNALS = (
 _import_tables = (sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache)
 
 
-def serve(channel: Channel, roles: Mapping[str, Role]) -> None:
+def serve(
+    channel: Channel, roles: Mapping[str, Role], rehearsals: Mapping[str, Callable[[], None]] | None = None
+) -> None:
     """Fork children on request until the other end closes.
 
     Children are reaped by the kernel (SIGCHLD is ignored here): whoever started one learns
     of its end through the pidfd.
+
+    Args:
+        channel: the engine's requests.
+        roles: what children can become.
+        rehearsals: roles of which one child is kept forked ahead, and what that child does
+            until it is needed, so that its pages are its own by then. It ends with the zygote.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while (message := channel.receive()) is not None:
+    zygote = _Zygote(channel, roles, rehearsals or {})
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    while True:
+        if zygote.lacks_spares and not poll.poll(_SPARE_DELAY_MS):
+            zygote.fork_spare()
+            continue
+        message = channel.receive()
+        if message is None:
+            return
         try:
-            _answer(channel, message, roles)
+            zygote.answer(message)
         except OSError:  # the engine is gone; so is our purpose
             return
 
@@ -77,39 +100,117 @@ def seal_imports() -> None:
     sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache = [], [], [], {}
 
 
-def _answer(channel: Channel, message: Message, roles: Mapping[str, Role]) -> None:
-    reply: dict[str, Any] = {"re": message.body.get("id")}
-    pidfd = -1
-    if message.body.get("op") == "hello":
-        close_all(message.fds)
-        channel.send({**reply, "ok": {}})
-        return
-    try:
-        role = roles[str(message.body.get("role"))]
+@dataclass(slots=True)
+class _Spare:
+    """A child that waits for its payload."""
+
+    pid: int
+    pidfd: int
+    channel: Channel
+
+
+class _Zygote:
+    def __init__(
+        self, channel: Channel, roles: Mapping[str, Role], rehearsals: Mapping[str, Callable[[], None]]
+    ) -> None:
+        self._channel = channel
+        self._roles = roles
+        self._rehearsals = rehearsals
+        self._spares: dict[str, _Spare] = {}
+
+    @property
+    def lacks_spares(self) -> bool:
+        return len(self._spares) < len(self._rehearsals)
+
+    def fork_spare(self) -> None:
+        """Fork one child ahead; when that fails, requests simply fork their own."""
+        name = next(name for name in self._rehearsals if name not in self._spares)
+        ours, theirs = channel_pair()
+        try:
+            pid, pidfd = clone3()
+        except OSError:
+            ours.close()
+            theirs.close()
+            time.sleep(_SPARE_DELAY_MS / 1000)
+            return
+        if pid == 0:
+            _wait_then_become(name, self._roles[name], self._rehearsals[name], theirs)
+        theirs.close()
+        self._spares[name] = _Spare(pid, pidfd, ours)
+
+    def answer(self, message: Message) -> None:
+        """Reply to one request."""
+        reply: dict[str, Any] = {"re": message.body.get("id")}
+        pidfd = -1
+        try:
+            if message.body.get("op") == "spawn":
+                pid, pidfd = self._start(message)
+                reply["ok"] = {"pid": pid}
+            else:
+                reply["ok"] = {}
+        except (OSError, KeyError) as error:
+            reply["error"] = encode_error(error)
+        finally:
+            close_all(message.fds)
+        try:
+            self._channel.send(reply, [pidfd] if pidfd >= 0 else [])
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+
+    def _start(self, message: Message) -> tuple[int, int]:
+        name = str(message.body["role"])
+        role = self._roles[name]
+        spare = self._spares.pop(name, None)
+        if spare is not None:
+            try:
+                spare.channel.send(message.body, message.fds)
+            except OSError:  # somebody has killed it
+                os.close(spare.pidfd)
+            else:
+                return spare.pid, spare.pidfd
+            finally:
+                spare.channel.close()
         pid, pidfd = clone3()
         if pid == 0:
-            _become(channel, role, message)
-        reply["ok"] = {"pid": pid}
-    except (OSError, KeyError) as error:
-        reply["error"] = encode_error(error)
-    finally:
-        close_all(message.fds)
-    try:
-        channel.send(reply, [pidfd] if pidfd >= 0 else [])
-    finally:
-        if pidfd >= 0:
-            os.close(pidfd)
+            _become(name, role, message)
+        return pid, pidfd
 
 
-def _become(channel: Channel, role: Role, message: Message) -> NoReturn:
-    code = 70  # EX_SOFTWARE
+def _wait_then_become(name: str, role: Role, rehearse: Callable[[], None], channel: Channel) -> NoReturn:
     try:
+        _settle(name, [channel.fileno()])
+        rehearse()
+        message = channel.receive()
+        if message is None:
+            os._exit(0)
         channel.close()
-        close_others(message.fds)
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        set_name(f"orlop-{message.body['role']}")
-        gc.enable()
+    except BaseException:  # noqa: BLE001 - the process border
+        traceback.print_exc()
+        os._exit(_EX_SOFTWARE)
+    _run(role, message)
+
+
+def _become(name: str, role: Role, message: Message) -> NoReturn:
+    try:
+        _settle(name, message.fds)
+    except BaseException:  # noqa: BLE001 - the process border
+        traceback.print_exc()
+        os._exit(_EX_SOFTWARE)
+    _run(role, message)
+
+
+def _settle(name: str, keep: list[int]) -> None:
+    close_others(keep)
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    set_name(f"orlop-{name}")
+    gc.enable()
+
+
+def _run(role: Role, message: Message) -> NoReturn:
+    code = _EX_SOFTWARE
+    try:
         code = role(message.body.get("payload") or {}, message.fds)
     except BaseException:  # noqa: BLE001 - a process border: report, then end without the parent's clean-up
         traceback.print_exc()

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,16 +74,19 @@ class Zygote:
         self._pid = 0
         self._start_lock = asyncio.Lock()
         self._exec_root = ""
+        self._environment: dict[str, str] = {}
         self._is_closed = False
 
     @classmethod
-    async def start(cls, exec_root: str) -> Zygote:
+    async def start(cls, exec_root: str, *, environment: Mapping[str, str] | None = None) -> Zygote:
         """Execute a zygote and wait until it has imported everything.
 
         Args:
             exec_root: our run dir; its name shows in the process list.
+            environment: variables for zygote and children (`ORLOP_FAILPOINTS`); they get no others of ours.
         """
         zygote = cls()
+        zygote._environment = dict(environment or {})
         zygote._exec_root = exec_root
         await zygote._ensure()
         return zygote
@@ -134,7 +137,7 @@ class Zygote:
     async def _exec(self) -> Connection:
         ours, theirs = channel_pair()
         try:
-            self._pid = _spawn_interpreter(theirs, self._exec_root)
+            self._pid = _spawn_interpreter(theirs, self._exec_root, self._environment)
         except BaseException:
             ours.close()
             raise
@@ -154,7 +157,7 @@ class Zygote:
                 os.waitpid(self._pid, os.WNOHANG)
 
 
-def _spawn_interpreter(channel: Channel, exec_root: str) -> int:
+def _spawn_interpreter(channel: Channel, exec_root: str, extra: Mapping[str, str]) -> int:
     """Execute this interpreter from a read-only detached mount.
 
     A container may get hold of `/proc/<pid>/exe` of init or of an exec before they become the
@@ -162,7 +165,11 @@ def _spawn_interpreter(channel: Channel, exec_root: str) -> int:
     read-only mount, in nobody's namespace, and cannot be written.
     """
     import_path = ":".join(os.path.abspath(part) for part in sys.path)
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        **extra,
+    }
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     sealed = _sealed_interpreter()
     try:

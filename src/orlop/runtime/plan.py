@@ -7,6 +7,7 @@ default filter) are kept from one container to the next by the zygote.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
     """
     names = capabilities.known() if is_privileged and not spec.capabilities else spec.capabilities
     # What the host has taken from us we cannot give; runc passes over such capabilities, too.
-    kept = capabilities.mask_of(names) & capabilities.current().permitted
+    kept = capabilities.mask_of(names) & _available()
     has_filter = spec.has_seccomp and not (is_privileged and spec.seccomp_profile is None)
     return ProcessPlan(
         args=tuple(os.fsencode(arg) for arg in spec.args),
@@ -95,8 +96,15 @@ def _compile(profile: dict[str, Any] | None, kept: int) -> bytes | None:
     return seccomp.compile_profile(profile, frozenset(capabilities.names_of(kept)))
 
 
+@functools.cache
+def _available() -> int:
+    """Our own permitted set: the same for the zygote and all that comes from it."""
+    return capabilities.current().permitted
+
+
 def warm_up() -> None:
-    """Compile the default policy once, in the zygote."""
+    """Find out and compile, once, in the zygote, what is the same for every container."""
+    _available()
     _compile(None, capabilities.mask_of(defaults.CAPABILITIES))
 
 

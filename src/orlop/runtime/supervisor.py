@@ -8,13 +8,14 @@ Protocol, files and order of writes: docs/internals/supervisor.md. Stdlib only, 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 from collections.abc import Sequence
 from typing import Any
 
-from orlop.base import log
+from orlop.base import failpoints, log
 from orlop.base.clock import SystemClock
 from orlop.base.errors import OrlopError
 from orlop.kernel import process
@@ -27,13 +28,22 @@ from orlop.runtime.handlers import build_handlers
 from orlop.runtime.launch import launch_container, open_pipes
 from orlop.runtime.logwriter import LogWriter
 from orlop.runtime.loop import Loop
+from orlop.runtime.plan import plan_process
 from orlop.runtime.server import Pending, Server
-from orlop.runtime.spec import AttachSpec, ContainerSpec, ExitRecord, to_json
+from orlop.runtime.spec import (
+    AttachSpec,
+    ContainerSpec,
+    ExitRecord,
+    LogSpec,
+    ProcessSpec,
+    RootSpec,
+    to_json,
+)
 from orlop.runtime.speccodec import attach_spec_from_json, container_spec_from_json
 from orlop.runtime.streams import READ_BYTES, STALL_LIMIT_S
 from orlop.runtime.supervised import Events, Supervised
 
-__all__ = ["Supervisor", "main", "warm_up"]
+__all__ = ["Supervisor", "main", "rehearse", "warm_up"]
 
 _OOM_SCORE = b"-999"
 _LINGER_STEP_S = 0.05
@@ -45,6 +55,15 @@ def warm_up() -> None:
     """Look up what is the same for every container; called in the zygote."""
     contain.warm_up()
     _host[:] = [detect()]
+
+
+def rehearse() -> None:
+    """Do what every start does, as far as it has no effect: the pages it writes to become ours early."""
+    spec = ContainerSpec(
+        "0" * 64, "/", RootSpec(("/",), None, None), ProcessSpec(("true",)), LogSpec("none", "")
+    )
+    plan_process(container_spec_from_json(json.loads(json.dumps(to_json(spec)))).process, is_privileged=False)
+    Loop().close()
 
 
 def main(payload: dict[str, Any], fds: list[int]) -> int:
@@ -129,6 +148,7 @@ class Supervisor:
         except BaseException:
             pipes.close()
             raise
+        failpoints.hit("supervisor.launch.after-clone")
         # From here on init builds the root while we do the rest.
         self.init = Supervised(
             self.loop,
@@ -142,8 +162,8 @@ class Supervisor:
         )
         for spec, sock in attachments:
             self.init.streams.attach(spec, sock)
-        self._write_record()
         try:
+            self._write_record()
             contain.limit(self.cgroup, self.spec)
         except (OSError, ValueError) as error:
             self.init.abort(_failure_of(error))
@@ -245,9 +265,14 @@ class Supervisor:
         """Log, cgroup, exit record, then whoever waits: in this order."""
         if self._log is not None:
             self._log.close()
+        failpoints.hit("supervisor.exit.before-destroy")
         contain.destroy(self.cgroup)
         self.exit_record = record
-        rundir.write_exit(self.run_fd, record)
+        failpoints.hit("supervisor.exit.before-record")
+        try:
+            rundir.write_exit(self.run_fd, record)
+        except OSError as error:  # the run dir was removed under us: whoever waits is told all the same
+            log.error("exit record not written", container=self.spec.id, error=error)
         is_told = bool(self._waiting_start) or self.failure is None
         for pending in self._waiting_start:
             pending.fail(self.failure or TaskGone("the container has ended"))
