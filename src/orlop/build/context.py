@@ -8,6 +8,7 @@ worker would cost more than the reading; both ways run the same job.
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import posixpath
 from collections.abc import AsyncIterator, Sequence
@@ -21,9 +22,9 @@ from orlop.build import jobs
 from orlop.build.cachekey import Selection
 from orlop.build.opjson import encode_selection
 from orlop.procs.workers import Workers
-from orlop.store.compress import auto_decompressor
-from orlop.store.db import StoreFull
-from orlop.store.files import ensure_directory
+from orlop.store.compress import Decompressor, decompressor, sniff
+from orlop.store.files import ensure_directory, full_or
+from orlop.wire.ignorefile import IgnoreRules
 
 __all__ = ["Context", "ContextTooLarge", "spool_context", "sweep_contexts"]
 
@@ -31,6 +32,7 @@ MAX_CONTEXT_BYTES = 64 << 30
 MAX_DOCKERFILE_BYTES = 16 << 20
 _SMALL_BYTES = 2 << 20
 _CHUNK = 1 << 20
+_MAX_VECTOR = 1024  # IOV_MAX
 _PREFIX = "ctx-"
 IGNORE_NAME = ".dockerignore"
 
@@ -97,8 +99,6 @@ class Context:
         return found
 
     def _apply(self, rules: bytes, own: list[str], *, applies_all: bool) -> None:
-        from orlop.wire.ignorefile import IgnoreRules
-
         text = rules.decode("utf-8", "surrogateescape")
         parsed = IgnoreRules.parse(text)
         if applies_all:
@@ -144,29 +144,58 @@ async def spool_context(data_root: str, body: Body, workers: Workers) -> AsyncIt
 
 
 async def _write_all(fd: int, body: Body) -> None:
-    inflater = auto_decompressor(MAX_CONTEXT_BYTES)
-    pending = bytearray()
-
-    def store(data: bytes) -> None:
-        for piece in inflater.feed(data):
-            _write(fd, piece)
-
+    writer = _Spooler(fd)
+    pending: list[bytes] = []
+    size = 0
     try:
         async for chunk in body:
-            pending += chunk
-            if len(pending) >= _CHUNK:
-                data, pending = bytes(pending), bytearray()
-                await offload.thread(store, data)
-        await offload.thread(store, bytes(pending))
-        inflater.finish()
+            pending.append(chunk)
+            size += len(chunk)
+            if size >= _CHUNK:
+                await offload.thread(writer.write, pending)
+                pending, size = [], 0
+        await offload.thread(writer.write, pending)
+        writer.finish()
     except OSError as error:
-        raise StoreFull("cannot write the build context: no space left on device") from error
+        raise full_or(error, "the build context") from error
 
 
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view.nbytes:
-        view = view[os.write(fd, view) :]
+class _Spooler:
+    """Writes chunks to a file, inflated; what is not compressed is not copied once more."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._inflater: Decompressor | None = None
+        self._is_plain = False
+        self._size = 0
+
+    def write(self, chunks: list[bytes]) -> None:
+        """Take the next chunks of the body."""
+        if self._inflater is None and chunks:
+            head = b"".join(chunks)
+            self._inflater = decompressor(sniff(head), MAX_CONTEXT_BYTES)
+            self._is_plain = sniff(head) == "none"
+        if self._is_plain:
+            self._store(chunks)
+        elif self._inflater is not None:
+            for chunk in chunks:
+                for piece in self._inflater.feed(chunk):
+                    self._store([piece])
+
+    def finish(self) -> None:
+        """The body is complete. Raises BadCompression when it is torn."""
+        if self._inflater is not None and not self._is_plain:
+            self._inflater.finish()
+
+    def _store(self, pieces: list[bytes]) -> None:
+        for start in range(0, len(pieces), _MAX_VECTOR):
+            batch = pieces[start : start + _MAX_VECTOR]
+            total = sum(map(len, batch))
+            self._size += total
+            if self._size > MAX_CONTEXT_BYTES:
+                raise ContextTooLarge(f"the build context is larger than {MAX_CONTEXT_BYTES >> 30} GiB")
+            if os.writev(self._fd, batch) != total:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sweep_contexts(data_root: str) -> int:

@@ -8,8 +8,8 @@ nothing but what it used. Ending the stream cancels everything and leaves nothin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import ClassVar
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, ClassVar
 
 from orlop.base.errors import Kind, OrlopError
 from orlop.build.classictext import TextStream
@@ -53,16 +53,19 @@ class Builds:
         """
         stream = TextStream()
         run = BuildRun(self._services, request, stream)
-        task = self._services.background.spawn(run.run(body), name="build")
+        failures: list[OrlopError] = []
+        task = self._services.background.spawn(_collect(run.run(body), failures), name="build")
         task.add_done_callback(lambda _task: stream.end())
         if request.build_id:
             self._running[request.build_id] = task
         try:
             while (message := await stream.take()) is not None:
                 yield message
-            await _result_of(task)
-        except BuildFailed as failure:
-            yield _failure_message(failure)
+            await _end_of(task)
+            for failure in failures:
+                if not isinstance(failure, BuildFailed):
+                    raise failure
+                yield _failure_message(failure)
         finally:
             self._running.pop(request.build_id, None)
             task.cancel()
@@ -80,7 +83,15 @@ class Builds:
         await self._executor.recover()
 
 
-async def _result_of(task: asyncio.Task[None]) -> None:
+async def _collect(work: Coroutine[Any, Any, None], failures: list[OrlopError]) -> None:
+    """What the user did wrong is the stream's business, not the log's."""
+    try:
+        await work
+    except OrlopError as error:
+        failures.append(error)
+
+
+async def _end_of(task: asyncio.Task[None]) -> None:
     try:
         await task
     except asyncio.CancelledError:
