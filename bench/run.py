@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import images
 from harness import Engine, peer_available, running
-from rows import CONTAINER_ROWS, MILLI, Row
+from rows import CONTAINER_ROWS, MILLI, NotComparable, Row
 
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEADER = """# Benchmarks
@@ -68,6 +68,8 @@ def measure(name: str, rows: tuple[Row, ...]) -> dict[str, float | str]:
 def _measure_row(engine: Engine, row: Row) -> float | str:
     try:
         return row.measure(engine)
+    except NotComparable as error:
+        return str(error)
     except Exception as error:
         detail = getattr(error, "stderr", b"") or str(error)
         print(f"{engine.name}: {row.name}: {detail!r}", file=sys.stderr)

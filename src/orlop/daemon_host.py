@@ -155,6 +155,13 @@ def live_supervisors(exec_root: str) -> dict[str, int]:
     return found
 
 
+def _is_running(pid: int) -> bool:
+    """False for a zombie too: a killed engine whose parent is slow to reap is gone."""
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return False
+
+
 def write_pidfile(path: str) -> None:
     """Write our process id; refuse when the one there is a living process.
 
@@ -165,7 +172,7 @@ def write_pidfile(path: str) -> None:
         return
     with suppress(FileNotFoundError, ValueError), open(path, encoding="ascii") as file:
         other = int(file.read(32).strip() or 0)
-        if other not in (0, os.getpid()) and os.path.isdir(f"/proc/{other}"):
+        if other not in (0, os.getpid()) and _is_running(other):
             raise AlreadyRunning(
                 f"process with PID {other} is still running", hint=f"delete {path} if that is another program"
             )
