@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,8 @@ def test_every_state_can_be_reached_and_left():
 def test_any_order_of_events_is_a_transition_or_a_refusal(events):
     status = Status.CREATED
     for event in events:
-        try:
+        with suppress(NotPossible, AlreadyThere):
             status = step(status, event).next
-        except (NotPossible, AlreadyThere) as refusal:
-            assert refusal.message
     assert status in Status
 
 
@@ -54,8 +53,10 @@ def test_any_order_of_events_is_a_transition_or_a_refusal(events):
         (
             Status.RUNNING,
             Event.REMOVE,
-            'cannot remove container "/web": container is running: '
-            "stop the container before removing or force remove",
+            (
+                'cannot remove container "/web": container is running: '
+                "stop the container before removing or force remove"
+            ),
         ),
         (
             Status.PAUSED,
