@@ -54,7 +54,7 @@ class LogReader:
     """Reads one log directory; a writer may be at work at the same time.
 
     With `follow`, `fileno()` becomes readable when there may be more (call `read`, which also
-    clears it). Use as a context manager or `close` it.
+    clears it); the directory must exist then. Use as a context manager or `close` it.
     """
 
     def __init__(self, directory: str, query: LogQuery | None = None, *, follow: bool = False) -> None:
@@ -66,8 +66,7 @@ class LogReader:
         }
         self._notify_fd = -1
         if follow:  # before the first read: nothing can be missed in between
-            self._notify_fd = inotify.open_inotify()
-            inotify.add_watch(self._notify_fd, directory, inotify.IN_MODIFY | inotify.IN_CREATE)
+            self._notify_fd = _watch(directory)
         self._lines = _Lines()
         self._pending: deque[LogEntry] = deque()
         self.is_past_end = False
@@ -181,6 +180,16 @@ class LogReader:
         if self._notify_fd < 0:  # nothing will complete them
             last.extend(self._lines.rest())
         self._pending.extend(entry for entry in last if self._is_wanted(entry))
+
+
+def _watch(directory: str) -> int:
+    fd = inotify.open_inotify()
+    try:
+        inotify.add_watch(fd, directory, inotify.IN_MODIFY | inotify.IN_CREATE)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 class _Lines:
