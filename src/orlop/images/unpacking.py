@@ -275,16 +275,19 @@ class _LayerSink:
             await self._fail(error)
 
     async def close(self) -> None:
-        if self._failure is None:
-            try:
-                self._inflate.finish()
-                info = await self._writer.commit()
-            except OrlopError as error:
-                await self._fail(error)
-            else:
-                digest = Digest(f"sha256:{self._hasher.hexdigest()}")
-                self._archive.layers[self._path] = StoredLayer(digest, self._size, info.diff_id)
-        await self._stack.aclose()
+        async with self._stack:
+            if self._failure is None:
+                await self._commit()
+
+    async def _commit(self) -> None:
+        try:
+            self._inflate.finish()
+            info = await self._writer.commit()
+        except OrlopError as error:
+            await self._fail(error)
+        else:
+            digest = Digest(f"sha256:{self._hasher.hexdigest()}")
+            self._archive.layers[self._path] = StoredLayer(digest, self._size, info.diff_id)
 
     async def abandon(self) -> None:
         await self._stack.aclose()
