@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -98,7 +98,11 @@ class _Detached(Exception):
 
 
 async def relay(
-    client: HijackedConnection, backend: socket.socket, *, input_filter: InputFilter | None = None
+    client: HijackedConnection,
+    backend: socket.socket,
+    *,
+    input_filter: InputFilter | None = None,
+    before_end: Callable[[], Awaitable[object]] | None = None,
 ) -> bool:
     """Pump both ways until the backend's output ends, the client is gone, or the filter detaches.
 
@@ -110,6 +114,7 @@ async def relay(
         backend: the supervisor's stream socket.
         input_filter: sees every piece of input, returns what to pass on and True to detach
             (Docker's detach keys).
+        before_end: awaited between the end of the backend's output and the client's seeing it.
 
     Returns:
         True when the filter detached, False otherwise.
@@ -119,7 +124,7 @@ async def relay(
         async with Scope("relay") as scope:
             inward = scope.spawn(_inward(client, backend, input_filter), name="in")
             gone = scope.spawn(hangup.wait(), name="hangup")
-            outward = scope.spawn(_outward(client, backend), name="out")
+            outward = scope.spawn(_outward(client, backend, before_end), name="out")
             await asyncio.wait({outward, gone}, return_when=asyncio.FIRST_COMPLETED)
             inward.cancel()
             if not gone.done():
@@ -134,13 +139,19 @@ async def relay(
     return False
 
 
-async def _outward(client: HijackedConnection, backend: socket.socket) -> None:
+async def _outward(
+    client: HijackedConnection,
+    backend: socket.socket,
+    before_end: Callable[[], Awaitable[object]] | None,
+) -> None:
     loop = asyncio.get_running_loop()
     buffer = bytearray(BUFFER_BYTES)
     view = memoryview(buffer)
     try:
         while count := await loop.sock_recv_into(backend, buffer):
             await loop.sock_sendall(client.socket, view[:count])
+        if before_end is not None:
+            await before_end()
         client.write_eof()
     except (BrokenPipeError, ConnectionError):
         return

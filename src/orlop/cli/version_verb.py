@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
+from typing import Any
 
 from orlop.base.errors import OrlopError
 from orlop.base.version import VERSION
@@ -17,16 +19,18 @@ COMMAND = Command(
     (Flag("format", "f", text="Format output using a Go template or 'json'"),),
     max_args=0,
 )
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # Go's names
 
 
 def run(context: Context, parsed: Parsed) -> int:
     """Print both sides; a silent engine is exit code 1 after our own half."""
+    machine = platform.machine()
     client = {
         "Version": VERSION,
         "ApiVersion": API_VERSION,
-        "Python": platform.python_version(),
+        "GoVersion": f"python{platform.python_version()}",
         "Os": "linux",
-        "Arch": platform.machine(),
+        "Arch": _ARCHITECTURES.get(machine, machine),
     }
     failure: OrlopError | None = None
     server = None
@@ -34,29 +38,36 @@ def run(context: Context, parsed: Parsed) -> int:
         server = context.client.call("GET", "/version")
     except OrlopError as error:
         failure = error
-    both = {"Client": client, "Server": server}
     if parsed["format"]:
+        both = {"Client": client, "Server": server}
         from orlop.cli.gotemplate import Template
 
         context.print(
             json.dumps(both) if parsed["format"] == "json" else Template(parsed["format"]).render(both)
         )
     else:
-        for side, values in both.items():
-            if values:
-                context.print(f"{side}:")
-                for name in (
-                    "Version",
-                    "ApiVersion",
-                    "MinAPIVersion",
-                    "Python",
-                    "GitCommit",
-                    "Os",
-                    "Arch",
-                    "KernelVersion",
-                ):
-                    if values.get(name):
-                        context.print(f" {name + ':':<16}{values[name]}")
+        context.print("Client:")
+        _print_side(context, client, 1)
+        if server:
+            context.print(f"\nServer: {server.get('Platform', {}).get('Name', '')}\n Engine:")
+            _print_side(context, server, 2)
     if failure is not None:
         raise failure
     return 0
+
+
+def _print_side(context: Context, values: Mapping[str, Any], indent: int) -> None:
+    api = values["ApiVersion"]
+    if values.get("MinAPIVersion"):
+        api = f"{api} (minimum version {values['MinAPIVersion']})"
+    lines = {
+        "Version": values["Version"],
+        "API version": api,
+        "Written in": values["GoVersion"],
+        "Git commit": values.get("GitCommit"),
+        "OS/Arch": f"{values['Os']}/{values['Arch']}",
+        "Kernel": values.get("KernelVersion"),
+    }
+    for name, value in lines.items():
+        if value:
+            context.print(f"{' ' * indent}{name + ':':<{20 - indent}}{value}")

@@ -8,6 +8,7 @@ but they go on in the container.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from orlop.base import ids, log
@@ -27,6 +28,7 @@ from orlop.runtime.spec import AttachSpec, ExecSpec, ProcessSpec
 
 __all__ = ["Exec", "Execs", "NoSuchExec"]
 
+_EXIT_CODE_S = 5.0
 _MAX_KEPT = 1000  # finished execs that can still be asked about
 
 
@@ -56,6 +58,12 @@ class Exec:
     pid: int = 0
     task: ExecTask | None = None
     finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait_finished(self) -> None:
+        """Wait until the exit code is known; after the end of its output that is a matter of moments."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_CODE_S):
+                await self.finished.wait()
 
 
 class Execs:

@@ -64,7 +64,8 @@ async def _run(engine: Engine, client: HijackedConnection, item: Exec, wanted: E
     keys = config.detach_keys or (DEFAULT_DETACH_KEYS if config.tty else "")
     watch = DetachFilter(parse_detach_keys(keys)) if keys else None
     async with _as_asked(stream, is_framed=config.tty and not wanted.tty) as backend:
-        if await relay(client, backend, input_filter=watch):
+        # clients ask for the exit code as soon as the stream ends
+        if await relay(client, backend, input_filter=watch, before_end=item.wait_finished):
             engine.execs.detached(item)
 
 
