@@ -9,6 +9,9 @@ from support import images, leftovers, orlopd, registry
 
 def pytest_configure(config):
     os.umask(0o022)
+    # docker-py leaves sockets of hijacked connections to the garbage collector
+    config.addinivalue_line("filterwarnings", "ignore:unclosed:ResourceWarning")
+    config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="session", autouse=True)

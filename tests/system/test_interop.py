@@ -55,7 +55,7 @@ def test_our_image_says_so_here(engine, saved):
 def test_podman_runs_our_image(podman, saved):
     podman.podman("load", input=saved)
 
-    shown = podman.podman("run", "--rm", "--network", "none", "ours:1", check=False)
+    shown = podman.podman("run", "--rm", "--network", "none", "--ulimit", "host", "ours:1", check=False)
 
     assert shown.stdout.decode() == SAID, shown.stderr
 

@@ -9,7 +9,7 @@ from support import orlopd
 from support.images import busybox_archive
 from support.terminal import Terminal
 
-COUNT = "i=0; while [ $i -lt {last} ]; do i=$((i+1)); echo line $i; [ $((i % 100)) = 0 ] && sleep 0.05; done; exit {code}"
+COUNT = "i=0; while [ $i -lt {last} ]; do i=$((i+1)); echo line $i; [ $((i % 20)) = 0 ] && sleep 0.05; done; exit {code}"
 
 
 def wait_until(condition, timeout_s=20):
