@@ -108,14 +108,19 @@ def _check_store(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> None:
+    from orlop.procs.zygote import Zygote
+
+    stop = asyncio.Event()
+    _handle_signals(stop)
+    starting = asyncio.create_task(Zygote.start(settings.exec_root))  # noqa: TID251 - awaited in build_plant
+    await asyncio.sleep(0)  # it has been executed now, and imports while we do
+
     from orlop import daemon_host as host
     from orlop.aio.http_server import HttpServer
     from orlop.api.app import App
     from orlop.daemon_wiring import build_plant
 
-    stop = asyncio.Event()
-    _handle_signals(stop)
-    plant = await build_plant(settings)
+    plant = await build_plant(settings, starting)
     server = HttpServer(App(plant.engine, is_experimental=settings.is_experimental).handle)
     try:
         await plant.recover()

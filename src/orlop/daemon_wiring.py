@@ -109,10 +109,14 @@ class Plant:
         self.db.close()
 
 
-async def build_plant(settings: Settings) -> Plant:
-    """Construct the engine; nothing is recovered yet."""
+async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Plant:
+    """Construct the engine; nothing is recovered yet.
+
+    Args:
+        settings: of the process.
+        starting: the zygote, which takes as long to import everything as we do.
+    """
     clock = SystemClock()
-    starting = asyncio.create_task(Zygote.start(settings.exec_root))  # noqa: TID251 - awaited below
     db = Database.open(os.path.join(settings.data_root, DATABASE_NAME))
     facts = read_host_facts()
     zygote = await starting

@@ -1,8 +1,8 @@
 import asyncio
 
 import pytest
-from fakes.containers import Plant, plant
 
+from fakes.containers import Plant, plant
 from orlop.engine.lifecycle import AlreadyThere, NotPossible, Status
 from orlop.engine.requests import HostConfig, RestartPolicy
 from orlop.runtime.contract import StartFailed
