@@ -4,8 +4,14 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+# The contract suite stands beside the unit tests of the package.
+sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "runtime"))
+
 from runtime_harness import Harness
 
 
