@@ -1,3 +1,4 @@
+import contextlib
 import os
 import socket
 
@@ -154,10 +155,8 @@ def test_a_slow_client_holds_back_reading_and_gets_every_byte(make_bench):
     os.set_blocking(bench.out, False)
     sent = 0
     for _ in range(200):
-        try:
+        with contextlib.suppress(BlockingIOError):
             sent += os.write(bench.out, b"x" * 32768)
-        except BlockingIOError:
-            pass
         bench.turn(0.001)
 
     assert sent < BUFFER_LIMIT_BYTES + 600_000  # buffer, one read, pipe, socket: then it stands
@@ -251,12 +250,10 @@ def test_more_input_than_the_pipe_holds_waits_for_the_process(make_bench):
     data = os.urandom(300_000)
     sent = got = b""
     for _ in range(400):
-        try:
+        with contextlib.suppress(BlockingIOError):
             sent += (
                 data[len(sent) : len(sent) + client.send(data[len(sent) :])] if len(sent) < len(data) else b""
             )
-        except BlockingIOError:
-            pass
         if len(sent) == len(data) and client.fileno() >= 0:
             client.close()  # at once: what is under way must still arrive
         bench.turn(0.001)
