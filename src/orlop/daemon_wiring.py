@@ -120,80 +120,30 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     db = Database.open(os.path.join(settings.data_root, DATABASE_NAME))
     facts = read_host_facts()
     zygote = await starting
-    workers = ZygoteWorkers(zygote)
+    store = _open_store(settings, db, zygote, clock)
     runtime = SupervisedRuntime(zygote)
-    leases = Leases(db, clock)
-    blobs = BlobStore(settings.data_root, db, clock)
-    mounts = choose_mounts(settings.data_root, settings.exec_root, workers)
-    layers = LayerStore(settings.data_root, db, workers, mounts, clock)
-    snapshots = Snapshots(settings.data_root, settings.exec_root, db, layers, workers, clock)
-    store = ImageStore(db, blobs, layers, clock)
-    cache = BuildCache(db, clock)
-    collector = Collector(db, leases, [blobs, layers, snapshots, store, cache])
-    events = EventBus(clock)
-    background = Background("engine")
-    catalog = Catalog(db, background)
-    volumes = Volumes(
-        db=db,
-        workers=workers,
-        events=events,
-        clock=clock,
-        root=os.path.join(settings.data_root, "volumes"),
-        users=lambda name: _volume_users(catalog, name),
-    )
-    services = Services(
-        catalog=catalog,
-        runtime=runtime,
-        snapshots=snapshots,
-        images=store,
-        volumes=volumes,
-        events=events,
-        workers=workers,
-        leases=leases,
-        background=background,
-        clock=clock,
-        defaults=_defaults(settings, facts),
-        data_root=settings.data_root,
-        exec_root=settings.exec_root,
-        boot_id=read_boot_id(),
-        apply_changes=apply_changes,
-    )
+    services = _services(settings, store, runtime, _defaults(settings, facts))
     hooks = Hooks()
     runner = Runner(services, hooks)
     stopper = Stopper(services, runner)
     remover = Remover(services, runner, stopper)
-    execs = Execs(services)
     health = HealthChecks(services)
     hooks.remove = remover.auto_remove
     hooks.on_start.append(health.started)
     hooks.on_exit.append(health.ended)
     containers = Containers(services, runner, stopper, remover)
-    registry = Registry(_registry_options(settings), user_agent=f"orlop/{VERSION}", clock=clock)
-    puller = Puller(registry, store, blobs, layers, leases, concurrency=settings.max_downloads)
-    pusher = Pusher(registry, store, blobs, layers, leases, concurrency=settings.max_uploads)
-    transfers = ImageTransfers(puller, pusher, registry, events)
-    images = Images(
-        store,
-        layers,
-        leases,
-        collector,
-        events=events,
-        users=lambda: _image_users(catalog),
-        apply_changes=apply_changes,
-        clock=clock,
-        transfers=transfers,
-    )
-    builds = _builds(services, layers, cache, collector, transfers)
+    images, puller, registry = _images(settings, services, store)
+    builds = _builds(services, store, images.transfers)
     engine_id = _engine_id(settings.data_root)
+    volumes, events = services.volumes, services.events
+    created_ns = os.stat(settings.data_root).st_ctime_ns
     engine = Engine(
         containers=containers,
-        execs=execs,
+        execs=Execs(services),
         volumes=volumes,
         images=images,
         builds=builds,
-        networks=Networks(
-            engine_id, os.stat(settings.data_root).st_ctime_ns, lambda: _network_users(catalog)
-        ),
+        networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
         system=_system(settings, facts, engine_id, containers, images, volumes, registry, events, builds),
         events=events,
     )
@@ -204,7 +154,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         runner,
         stopper,
         Reconciler(services, runner, remover),
-        collector,
+        store.collector,
         zygote,
         runtime,
         db,
@@ -212,33 +162,113 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     )
 
 
-def _builds(
-    services: Services,
-    layers: LayerStore,
-    cache: BuildCache,
-    collector: Collector,
-    transfers: ImageTransfers,
-) -> Builds:
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """What keeps bytes and rows."""
+
+    db: Database
+    workers: ZygoteWorkers
+    leases: Leases
+    blobs: BlobStore
+    layers: LayerStore
+    snapshots: Snapshots
+    images: ImageStore
+    cache: BuildCache
+    collector: Collector
+    clock: SystemClock
+
+
+def _open_store(settings: Settings, db: Database, zygote: Zygote, clock: SystemClock) -> _Store:
+    workers = ZygoteWorkers(zygote)
+    leases = Leases(db, clock)
+    blobs = BlobStore(settings.data_root, db, clock)
+    mounts = choose_mounts(settings.data_root, settings.exec_root, workers)
+    layers = LayerStore(settings.data_root, db, workers, mounts, clock)
+    snapshots = Snapshots(settings.data_root, settings.exec_root, db, layers, workers, clock)
+    images = ImageStore(db, blobs, layers, clock)
+    cache = BuildCache(db, clock)
+    collector = Collector(db, leases, [blobs, layers, snapshots, images, cache])
+    return _Store(db, workers, leases, blobs, layers, snapshots, images, cache, collector, clock)
+
+
+def _services(
+    settings: Settings, store: _Store, runtime: SupervisedRuntime, defaults: HostDefaults
+) -> Services:
+    events = EventBus(store.clock)
+    background = Background("engine")
+    catalog = Catalog(store.db, background)
+    volumes = Volumes(
+        db=store.db,
+        workers=store.workers,
+        events=events,
+        clock=store.clock,
+        root=os.path.join(settings.data_root, "volumes"),
+        users=lambda name: _volume_users(catalog, name),
+    )
+    return Services(
+        catalog=catalog,
+        runtime=runtime,
+        snapshots=store.snapshots,
+        images=store.images,
+        volumes=volumes,
+        events=events,
+        workers=store.workers,
+        leases=store.leases,
+        background=background,
+        clock=store.clock,
+        defaults=defaults,
+        data_root=settings.data_root,
+        exec_root=settings.exec_root,
+        boot_id=read_boot_id(),
+        apply_changes=apply_changes,
+    )
+
+
+def _images(settings: Settings, services: Services, store: _Store) -> tuple[Images, Puller, Registry]:
+    options = RegistryOptions(mirrors=settings.registry_mirrors, insecure=settings.insecure_registries)
+    registry = Registry(options, user_agent=f"orlop/{VERSION}", clock=store.clock)
+    parts = (registry, store.images, store.blobs, store.layers, store.leases)
+    puller = Puller(*parts, concurrency=settings.max_downloads)
+    pusher = Pusher(*parts, concurrency=settings.max_uploads)
+    images = Images(
+        store.images,
+        store.layers,
+        store.leases,
+        store.collector,
+        events=services.events,
+        users=lambda: _image_users(services.catalog),
+        apply_changes=apply_changes,
+        clock=store.clock,
+        transfers=ImageTransfers(puller, pusher, registry, services.events),
+    )
+    return images, puller, registry
+
+
+def _builds(services: Services, store: _Store, transfers: ImageTransfers) -> Builds:
     executor = RuntimeExecutor(
         services.runtime,
         services.snapshots,
-        layers,
+        store.layers,
         defaults=services.defaults,
         background=services.background,
         exec_root=services.exec_root,
     )
     tools = BuildTools(
-        cache, layers, services.snapshots, services.workers, executor, services.clock, services.data_root
+        store.cache,
+        store.layers,
+        services.snapshots,
+        services.workers,
+        executor,
+        services.clock,
+        services.data_root,
     )
     shared = BuildServices(
         tools, services.images, transfers, services.leases, services.events, services.background
     )
-    listing = BuildCacheService(cache, services.images, collector, services.events, services.clock)
+    listing = BuildCacheService(
+        store.cache, services.images, store.collector, services.events, services.clock
+    )
     return Builds(shared, cache=listing, executor=executor)
-
-
-def _registry_options(settings: Settings) -> RegistryOptions:
-    return RegistryOptions(mirrors=settings.registry_mirrors, insecure=settings.insecure_registries)
 
 
 def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
