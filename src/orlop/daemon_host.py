@@ -113,7 +113,7 @@ def lock_root(path: str) -> int:
 def enter_mount_namespace(exec_root: str, supervisors: Mapping[str, int]) -> None:
     """Live in a mount namespace of our own: that of the engine before us when its containers still do.
 
-    Must be called while the process has one thread. See docs/decisions/0005-mount-namespace.md.
+    Must be called while the process has one thread. See docs/decisions/0002-mount-namespace.md.
 
     Args:
         exec_root: for messages.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,8 @@ from orlop.transfer.pull import Puller
 from orlop.transfer.push import Pusher
 
 __all__ = ["Plant", "build_plant"]
+
+_FILES, _MAX_FILES = 1024, 524_288  # soft, hard: more than 1024 breaks select(2) and slows old programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +280,7 @@ def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
         has_init=settings.has_init,
         log_driver=settings.log_driver,
         log_options=tuple(settings.log_options.items()),
-        ulimits=settings.ulimits,
+        ulimits=(*_own_ulimits(), *settings.ulimits),
         cgroup_parent=settings.cgroup_parent,
         dns=settings.dns,
         dns_options=settings.dns_options,
@@ -286,6 +289,14 @@ def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
         shm_size_bytes=settings.shm_size_bytes,
         processors=facts.cpu_count,
     )
+
+
+def _own_ulimits() -> tuple[tuple[str, int, int], ...]:
+    """What containers get that ask for nothing: decided here, not by whatever launched the engine."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, core = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = _MAX_FILES if files == resource.RLIM_INFINITY else min(files, _MAX_FILES)
+    return (("nofile", min(_FILES, limit), limit), ("core", 0, core))
 
 
 def _volume_users(catalog: Catalog, name: str) -> Iterable[str]:
