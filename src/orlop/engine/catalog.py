@@ -23,6 +23,10 @@ from orlop.wire import gojson
 __all__ = ["AmbiguousPrefix", "Catalog", "NameInUse", "NoSuchContainer"]
 
 
+_RETRY_S = 1.0
+_FLUSH_TIMEOUT_S = 5.0
+
+
 class NoSuchContainer(NotFound):
     """No container has this id, prefix or name."""
 
@@ -187,17 +191,20 @@ class Catalog:
             self._flusher = self._background.spawn(self._flush(), name="save-states")
 
     async def flush(self) -> None:
-        """Wait until all states that were to be saved are durable."""
-        while self._flusher is not None and not self._flusher.done():
-            await asyncio.wait([self._flusher])
+        """Wait until all states that were to be saved are durable; not for ever on a full disk."""
+        if self._flusher is not None and not self._flusher.done():
+            await asyncio.wait([self._flusher], timeout=_FLUSH_TIMEOUT_S)
 
     async def _flush(self) -> None:
         while self._dirty:
-            batch = [
-                (gojson.encode(container.state).decode(), container.id) for container in self._dirty.values()
-            ]
-            self._dirty.clear()
-            await self._db.write(_save_states(batch))
+            saved, self._dirty = self._dirty, {}
+            rows = [(gojson.encode(container.state).decode(), container.id) for container in saved.values()]
+            try:
+                await self._db.write(_save_states(rows))
+            except OrlopError as error:
+                log.warning("states of containers could not be saved yet", error=error)
+                self._dirty = {key: item for key, item in saved.items() if key in self._by_id} | self._dirty
+                await asyncio.sleep(_RETRY_S)
 
     async def _write_record(self, record: Record) -> None:
         text = gojson.encode(record).decode()
