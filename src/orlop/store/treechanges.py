@@ -38,10 +38,26 @@ def find_changes(upper: int, lower: int, stubs: Collection[bytes] = ()) -> list[
         if path and any(kind != MODIFIED for kind in here.values()):
             found.setdefault(path, MODIFIED)
         found |= here
-    for path in {stub.rpartition(b"/")[0] for stub in stubs}:
-        if found.get(path) == ADDED and not any(other.startswith(path + b"/") for other in found):
+    for path in {stub.rpartition(b"/")[0] for stub in stubs} & found.keys():
+        is_bare = not any(other.startswith(path + b"/") for other in found)
+        if is_bare and (found[path] == ADDED or _differs_in_time_only(upper, lower, path)):
             del found[path]
     return [("/" + os.fsdecode(path), found[path]) for path in sorted(found)]
+
+
+def _differs_in_time_only(upper: int, lower: int, path: bytes) -> bool:
+    """True for a directory of both trees whose time alone is another: a stub was made in it."""
+    seen = []
+    for tree in (upper, lower):
+        fd = find_directory(tree, path)
+        if fd is None:
+            return False
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        seen.append((status.st_mode, status.st_uid, status.st_gid))
+    return seen[0] == seen[1]
 
 
 def _compare(path: bytes, entries: list[Entry], beneath: int | None) -> dict[bytes, int]:
