@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from orlop.base.errors import Kind, OrlopError
-from orlop.engine.model import Container
+from orlop.engine.model import Container, State
 from orlop.engine.services import Services, container_paths
 from orlop.runtime.logs import LogEntry, LogQuery, LogReader
 from orlop.wire.stdstream import header
@@ -22,6 +22,9 @@ from orlop.wire.stdstream import header
 __all__ = ["LogOptions", "LogStream", "open_logs"]
 
 _NANO = 1_000_000_000
+# Clients read the log of a short command right after starting it, without waiting for its end. It was
+# there, because dockerd takes longer to answer the start than the command takes.
+_SETTLE_NS = 100_000_000
 _READ_BYTES = 256 << 10
 
 Encode = Callable[[LogEntry], bytes]
@@ -79,7 +82,10 @@ def open_logs(services: Services, container: Container, options: LogOptions) -> 
         return LogStream(_nothing(), has_tty)
     if options.follow and container.task is not None:
         return LogStream(_follow(container, directory, query, encode), has_tty)
-    return LogStream(_read(directory, query, encode), has_tty)
+    settle_ns = 0
+    if container.task is not None:
+        settle_ns = container.state.started_ns + _SETTLE_NS - services.clock.now_ns()
+    return LogStream(_read(container, settle_ns, directory, query, encode), has_tty)
 
 
 def _encoder(*, has_tty: bool, has_timestamps: bool) -> Encode:
@@ -105,7 +111,11 @@ async def _nothing() -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _read(directory: str, query: LogQuery, encode: Encode) -> AsyncIterator[bytes]:
+async def _read(
+    container: Container, settle_ns: int, directory: str, query: LogQuery, encode: Encode
+) -> AsyncIterator[bytes]:
+    if settle_ns > 0 and container.task is not None:
+        await _wait_ended(container, min(settle_ns, _SETTLE_NS) / _NANO)
     with LogReader(directory, query) as reader:
         while entries := reader.read(_READ_BYTES):
             yield b"".join(map(encode, entries))
@@ -140,6 +150,16 @@ async def _follow(
         rest = reader.finish()
         if rest:
             yield b"".join(map(encode, rest))
+
+
+async def _wait_ended(container: Container, limit_s: float) -> None:
+    """Wait for the end of the container, no longer than `limit_s`."""
+    ended: asyncio.Future[State] = asyncio.get_running_loop().create_future()
+    container.exit_waiters.add(ended)
+    try:
+        await asyncio.wait([ended], timeout=limit_s)
+    finally:
+        container.exit_waiters.discard(ended)
 
 
 async def _wait(more: asyncio.Event, until_ns: int) -> None:
