@@ -105,7 +105,7 @@ FLAGS: tuple[Flag, ...] = (
     _f("default-cgroupns-mode", TEXT, help="cgroup namespace of containers: private or host"),
     _f("cgroup-parent", TEXT, help="parent cgroup of containers"),
     _f("experimental", BOOL, help="show the engine as experimental"),
-    _f("feature", MAP, "features", help="switch a feature: NAME=true (repeatable)"),
+    _f("feature", MAP, "features", help="switch a feature: NAME=true (repeatable); none is known yet"),
     _f("tls", BOOL, help="use TLS on TCP sockets"),
     _f("tlsverify", BOOL, help="use TLS and ask clients for certificates"),
     _f("tlscacert", TEXT, help="certificates that clients must be signed by"),
@@ -180,7 +180,7 @@ FLAGS: tuple[Flag, ...] = (
     _f("storage-driver", TEXT, short="s", has_effect=False),
     _f("storage-opt", LIST, "storage-opts", has_effect=False),
     _f("swarm-default-advertise-addr", TEXT, has_effect=False),
-    _f("userns-remap", TEXT),
+    _f("userns-remap", TEXT, help="refused: containers share the user ids of the host"),
 )
 _BY_NAME = {flag.name: flag for flag in FLAGS}
 _BY_SHORT = {flag.short: flag for flag in FLAGS if flag.short}
