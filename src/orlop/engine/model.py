@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from orlop.base.ids import ContainerId
 from orlop.engine.lifecycle import Status
 from orlop.engine.requests import ContainerConfig, HostConfig, NetworkingConfig
-from orlop.engine.views import HealthLog, MountPoint
+from orlop.engine.views import HealthLog, MountPoint, Port, SummaryHost, SummaryNetworks
 
 if TYPE_CHECKING:
     from orlop.runtime.contract import Attachment, Task
     from orlop.store.snapshots import Workspace
 
-__all__ = ["Container", "MountRecord", "Record", "State"]
+__all__ = ["Container", "MountRecord", "Record", "RowParts", "State"]
 
 _HEALTH_LOG_ENTRIES = 5  # dockerd keeps five
 
@@ -79,6 +79,21 @@ class State:
     boot_id: str = ""  # of the boot in which it was last started
 
 
+@dataclass(frozen=True, slots=True)
+class RowParts:
+    """What the row of a list says that depends on the record alone; made at the first list."""
+
+    record: Record
+    names: tuple[str, ...]
+    command: str
+    created: int
+    ports: tuple[Port, ...]
+    labels: dict[str, str]
+    host: SummaryHost
+    networks: SummaryNetworks
+    mounts: tuple[MountPoint, ...]
+
+
 class Container:
     """The entry in memory. Owned by the catalogue; all access is from the event loop."""
 
@@ -94,6 +109,7 @@ class Container:
         "record",
         "removal_waiters",
         "restart_delay_s",
+        "row_parts",
         "state",
         "task",
         "watcher",
@@ -115,6 +131,7 @@ class Container:
         self.exec_ids: set[str] = set()
         self.health_log: deque[HealthLog] = deque(maxlen=_HEALTH_LOG_ENTRIES)
         self.failing_streak = 0
+        self.row_parts: RowParts | None = None
         self.workspace: Workspace | None = None  # layers mounted; None until it is needed
 
     @property

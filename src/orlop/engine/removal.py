@@ -6,9 +6,12 @@ background, and what a crash leaves of them has no row and is swept by the next 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+from dataclasses import replace
 
+from orlop.aio.scope import Scope
 from orlop.base import failpoints, log
 from orlop.base.errors import NotFound, OrlopError
 from orlop.base.ids import ContainerId, SnapshotKey
@@ -23,6 +26,8 @@ from orlop.engine.views import PruneResult
 from orlop.engine.volumes import NoSuchVolume, VolumeInUse
 
 __all__ = ["Remover", "discard_files"]
+
+_PRUNED_AT_ONCE = 8
 
 
 class Remover:
@@ -70,33 +75,36 @@ class Remover:
         filters.check_keys(("label", "label!", "until"))
         now_ns = self._services.clock.now_ns()
         limits = [parse_timestamp_ns(text, now_ns) for text in filters.get("until")]
-        removed: list[str] = []
-        freed = 0
-        for container in self._services.catalog:
-            record = container.record
-            if container.status not in (Status.CREATED, Status.EXITED, Status.DEAD):
-                continue
-            if any(record.created_ns > limit for limit in limits):
-                continue
-            if not filters.matches_labels("label", record.config.labels):
-                continue
-            if not filters.excludes_labels("label!", record.config.labels):
-                continue
-            try:
-                size = await self._services.snapshots.usage(SnapshotKey(record.id))
-                await self.remove(container)
-            except OrlopError as error:
-                log.warning("container could not be pruned", container=record.id, error=error)
-                continue
-            removed.append(record.id)
-            freed += size
+        chosen = [
+            container
+            for container in self._services.catalog
+            if container.status in (Status.CREATED, Status.EXITED, Status.DEAD)
+            and all(container.record.created_ns <= limit for limit in limits)
+            and filters.matches_labels("label", container.record.config.labels)
+            and filters.excludes_labels("label!", container.record.config.labels)
+        ]
+        slots = asyncio.Semaphore(_PRUNED_AT_ONCE)
+        async with Scope("prune") as scope:
+            tasks = [scope.spawn(self._prune_one(container, slots)) for container in chosen]
+        sizes = [task.result() for task in tasks]
+        removed = [item.id for item, size in zip(chosen, sizes, strict=True) if size is not None]
+        freed = sum(size or 0 for size in sizes)
         self._services.events.publish("container", "prune", "", {"reclaimed": str(freed)})
         return PruneResult(tuple(removed) or None, freed)
 
+    async def _prune_one(self, container: Container, slots: asyncio.Semaphore) -> int | None:
+        """The bytes it took, or None when it could not be removed."""
+        async with slots:
+            try:
+                size = await self._services.snapshots.usage(SnapshotKey(container.id))
+                await self.remove(container)
+            except OrlopError as error:
+                log.warning("container could not be pruned", container=container.id, error=error)
+                return None
+        return size
+
     async def remove_link(self, reference: str) -> None:
         """`rm --link parent/alias`: forget the link, keep both containers."""
-        from dataclasses import replace
-
         parent, _, alias = reference.strip("/").rpartition("/")
         container = self._services.catalog.get(parent)
         links = container.record.host.links or ()

@@ -9,7 +9,7 @@ from orlop.base.errors import InvalidInput
 from orlop.engine.catalog import Catalog
 from orlop.engine.filters import Filters
 from orlop.engine.lifecycle import Status, is_active
-from orlop.engine.model import Container
+from orlop.engine.model import Container, Record, RowParts
 from orlop.engine.requests import EndpointSettings
 from orlop.engine.status import command_line, status_text
 from orlop.engine.views import ContainerSummary, Port, SummaryHost, SummaryNetworks
@@ -59,7 +59,7 @@ def select(
         if (shows_stopped or is_active(container.status))
         and all(container.record.created_ns < limit for limit in older)
         and all(container.record.created_ns > limit for limit in newer)
-        and _matches(container, filters)
+        and (not filters or _matches(container, filters))
         and is_ancestor(container)
     ]
     found.sort(key=lambda container: container.record.created_ns, reverse=True)
@@ -90,7 +90,7 @@ def _matches(container: Container, filters: Filters) -> bool:
         and filters.matches_labels("label", record.config.labels)
         and filters.excludes_labels("label!", record.config.labels)
         and _matches_volume(filters, container)
-        and filters.matches_exactly("network", *_network_names(container))
+        and filters.matches_exactly("network", *_network_names(record))
         and _matches_ports(filters.get("expose"), record.config.exposed_ports or ())
         and _matches_ports(filters.get("publish"), record.host.port_bindings or ())
         and not filters.get_bool("is-task")
@@ -116,8 +116,8 @@ def _matches_volume(filters: Filters, container: Container) -> bool:
     return any(value in known for value in filters.get("volume"))
 
 
-def _network_names(container: Container) -> tuple[str, ...]:
-    mode = container.record.host.network_mode
+def _network_names(record: Record) -> tuple[str, ...]:
+    mode = record.host.network_mode
     return (mode,) if not mode.startswith("container:") else ()
 
 
@@ -145,20 +145,36 @@ def parse_port(text: str) -> tuple[int, str]:
 def summarize(container: Container, now_ns: int) -> ContainerSummary:
     """The row of one container, without sizes."""
     record, state = container.record, container.state
-    exposed = sorted(parse_port(port) for port in record.config.exposed_ports or ())
-    shown = is_active(state.status)
+    parts = container.row_parts
+    if parts is None or parts.record is not record:
+        parts = container.row_parts = _row_parts(record)
     return ContainerSummary(
         id=record.id,
-        names=(f"/{record.name}",),
+        names=parts.names,
         image=record.image_name,
         image_id=record.image_id,
-        command=command_line(record.path, record.args),
-        created=record.created_ns // 1_000_000_000,
-        ports=tuple(Port(private_port=number, type=kind) for number, kind in exposed) if shown else (),
-        labels=dict(record.config.labels or {}),
+        command=parts.command,
+        created=parts.created,
+        ports=parts.ports if is_active(state.status) else (),
+        labels=parts.labels,
         state=state.status.value,
         status=status_text(state, now_ns),
-        host_config=SummaryHost(record.host.network_mode, record.host.annotations),
-        network_settings=SummaryNetworks({name: EndpointSettings() for name in _network_names(container)}),
+        host_config=parts.host,
+        network_settings=parts.networks,
+        mounts=parts.mounts,
+    )
+
+
+def _row_parts(record: Record) -> RowParts:
+    exposed = sorted(parse_port(port) for port in record.config.exposed_ports or ())
+    return RowParts(
+        record=record,
+        names=(f"/{record.name}",),
+        command=command_line(record.path, record.args),
+        created=record.created_ns // 1_000_000_000,
+        ports=tuple(Port(private_port=number, type=kind) for number, kind in exposed),
+        labels=record.config.labels or {},
+        host=SummaryHost(record.host.network_mode, record.host.annotations),
+        networks=SummaryNetworks({name: EndpointSettings() for name in _network_names(record)}),
         mounts=tuple(mount.point for mount in record.mounts if mount.point.type != "tmpfs"),
     )
