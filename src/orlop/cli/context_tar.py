@@ -16,7 +16,7 @@ from typing import BinaryIO
 from orlop.base.errors import InvalidInput
 from orlop.wire.ignorefile import IgnoreRules
 
-__all__ = ["pack_context", "pack_stdin_dockerfile"]
+__all__ = ["pack_context", "pack_stdin_dockerfile", "pack_tree"]
 
 _CHUNK_BYTES = 1 << 20
 
@@ -71,6 +71,38 @@ def pack_context(root: str, dockerfile: str) -> Iterator[bytes]:
     rules = _rules(root, dockerfile)
     always = {dockerfile, ".dockerignore", f"{dockerfile}.dockerignore"}
     return _pack(root, lambda path: path in always or not rules.is_ignored(path), rules)
+
+
+def pack_tree(source: str, inside: str, *, keeps_owner: bool) -> Iterator[bytes]:
+    """The tar of a file or tree for `cp`; its top is named `inside`.
+
+    Raises:
+        InvalidInput: something cannot be read.
+    """
+    pipe = _Pipe()
+
+    def change(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        if not keeps_owner:
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+        return entry
+
+    with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_CHUNK_BYTES) as tar:
+        for path in _tree(source):
+            name = os.path.normpath(os.path.join(inside, os.path.relpath(path, source)))
+            try:
+                tar.add(path, name, recursive=False, filter=change)
+            except OSError as error:
+                raise InvalidInput(f"cannot send {path}: {(error.strerror or str(error)).lower()}") from error
+            yield from pipe.take()
+    yield from pipe.take()
+
+
+def _tree(source: str) -> Iterator[str]:
+    yield source
+    if os.path.isdir(source) and not os.path.islink(source):
+        for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
+            yield from _tree(entry.path)
 
 
 def _rules(root: str, dockerfile: str) -> IgnoreRules:

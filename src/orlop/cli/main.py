@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from orlop.base.errors import Kind, OrlopError
+from orlop.base.errors import OrlopError
 from orlop.cli.context import Context
-from orlop.cli.flags import Command, Flag, HelpRequested, help_text, parse
+from orlop.cli.flags import Command, Flag, HelpRequested, UsageError, help_text, parse
 from orlop.cli.verbs import ALIASES, GROUPS, VERBS
 
 __all__ = ["find_verb", "main"]
@@ -28,7 +28,7 @@ _GLOBAL = Command(
     ),
     is_interspersed=False,
 )
-_EXIT_CODES = {Kind.INVALID: 125, Kind.UNAVAILABLE: 1}
+_USAGE = 125
 _INTERRUPTED = 130
 
 
@@ -60,7 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_debug:
             raise
         context.warn(f"orlop: {error}")
-        return _EXIT_CODES.get(error.kind, 1)
+        return _USAGE if isinstance(error, UsageError) else 1
+    except OSError as error:
+        if is_debug:
+            raise
+        context.warn(f"orlop: the connection to the engine broke: {(error.strerror or str(error)).lower()}")
+        return 1
 
 
 def find_verb(words: Sequence[str]) -> tuple[ModuleType, str, list[str]]:
@@ -75,8 +80,6 @@ def find_verb(words: Sequence[str]) -> tuple[ModuleType, str, list[str]]:
     name = ALIASES.get(name, name)
     if name not in VERBS:
         import difflib
-
-        from orlop.cli.flags import UsageError
 
         near = difflib.get_close_matches(name, VERBS, 1)
         hint = f"did you mean '{near[0]}'?" if near else "see 'orlop --help'"

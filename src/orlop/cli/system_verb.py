@@ -12,13 +12,12 @@ from orlop.cli.table import render
 from orlop.cli.units import human_size
 
 COMMAND = Command(
-    "system [OPTIONS] df|prune|info|events",
+    "system [OPTIONS] df|prune",
     "Disk usage and clean-up",
     (
         Flag("all", "a", "bool", text="prune: remove all unused images, not just dangling ones"),
-        Flag("filter", "f", "list", text="prune: provide filter values (e.g. label=<key>=<value>)"),
-        Flag("force", kind="bool", text="prune: do not prompt for confirmation"),
-        Flag("format", text="info, events: format output"),
+        Flag("filter", kind="list", text="prune: provide filter values (e.g. label=<key>=<value>)"),
+        Flag("force", "f", "bool", text="prune: do not prompt for confirmation"),
     ),
     min_args=1,
     max_args=1,
@@ -36,50 +35,45 @@ def run(context: Context, parsed: Parsed) -> int:
 
 def _df(context: Context) -> int:
     usage = context.client.call("GET", "/system/df")
-    images, containers = usage.get("Images") or [], usage.get("Containers") or []
-    volumes, cache = usage.get("Volumes") or [], usage.get("BuildCache") or []
-    layers = usage.get("LayersSize") or 0
-    unused = sum(
-        max(image["Size"] - max(image.get("SharedSize", 0), 0), 0)
-        for image in images
-        if not image["Containers"]
+    rows = (
+        _images(usage.get("Images") or [], usage.get("LayersSize") or 0),
+        _containers(usage.get("Containers") or []),
+        _volumes(usage.get("Volumes") or []),
+        _cache(usage.get("BuildCache") or []),
     )
-    running = [item for item in containers if item["State"] == "running"]
-    idle_size = sum(item.get("SizeRw") or 0 for item in containers if item["State"] != "running")
-    volume_sizes = [(volume.get("UsageData") or {}) for volume in volumes]
-    rows = [
-        (
-            "Images",
-            len(images),
-            sum(1 for image in images if image["Containers"]),
-            layers,
-            min(unused, layers),
-        ),
-        (
-            "Containers",
-            len(containers),
-            len(running),
-            sum(item.get("SizeRw") or 0 for item in containers),
-            idle_size,
-        ),
-        (
-            "Local Volumes",
-            len(volumes),
-            sum(1 for data in volume_sizes if data.get("RefCount", 0) > 0),
-            sum(max(data.get("Size", 0), 0) for data in volume_sizes),
-            sum(max(data.get("Size", 0), 0) for data in volume_sizes if not data.get("RefCount")),
-        ),
-        (
-            "Build Cache",
-            len(cache),
-            sum(1 for item in cache if item["InUse"]),
-            sum(item["Size"] for item in cache),
-            sum(item["Size"] for item in cache if not item["InUse"] and not item.get("Shared")),
-        ),
-    ]
     headings = ("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE")
     context.print(render(headings, [_usage_row(*row) for row in rows]), end="")
     return 0
+
+
+_Usage = tuple[str, int, int, int, int]  # type, how many, how many in use, bytes, bytes that could be freed
+
+
+def _images(images: list[dict[str, Any]], layers_bytes: int) -> _Usage:
+    used = [image for image in images if image["Containers"] > 0]
+    needed = sum(image["Size"] - max(image.get("SharedSize", 0), 0) for image in used)
+    return "Images", len(images), len(used), layers_bytes, layers_bytes - needed
+
+
+def _containers(containers: list[dict[str, Any]]) -> _Usage:
+    sizes = [
+        (item["State"] in {"running", "paused", "restarting"}, item.get("SizeRw") or 0) for item in containers
+    ]
+    idle = sum(size for is_active, size in sizes if not is_active)
+    return "Containers", len(sizes), sum(active for active, _ in sizes), sum(size for _, size in sizes), idle
+
+
+def _volumes(volumes: list[dict[str, Any]]) -> _Usage:
+    data = [volume.get("UsageData") or {} for volume in volumes]
+    sizes = [(item.get("RefCount", 0) > 0, max(item.get("Size", 0), 0)) for item in data]
+    idle = sum(size for is_used, size in sizes if not is_used)
+    return "Local Volumes", len(sizes), sum(used for used, _ in sizes), sum(size for _, size in sizes), idle
+
+
+def _cache(records: list[dict[str, Any]]) -> _Usage:
+    free = sum(item["Size"] for item in records if not item["InUse"] and not item.get("Shared"))
+    in_use = sum(1 for item in records if item["InUse"])
+    return "Build Cache", len(records), in_use, sum(item["Size"] for item in records), free
 
 
 def _usage_row(name: str, total: int, active: int, size: int, free: int) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "build": ("build", "Build an image from a Dockerfile"),
     "commit": ("commit", "Create a new image from a container's changes"),
     "completion": ("completion", "Print a completion script for bash, zsh or fish"),
+    "cp": ("cp", "Copy files/folders between a container and the local filesystem"),
     "create": ("create", "Create a new container"),
+    "diff": ("state", "Inspect changes to files or directories on a container's filesystem"),
     "events": ("events", "Get real time events from the engine"),
     "exec": ("exec", "Execute a command in a running container"),
     "fsck": ("fsck", "Check what is stored, while the engine is stopped"),
@@ -23,9 +25,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "kill": ("kill", "Kill one or more running containers"),
     "load": ("load", "Load an image from a tar archive or STDIN"),
     "logs": ("logs", "Fetch the logs of a container"),
+    "pause": ("state", "Pause all processes within one or more containers"),
     "ps": ("ps", "List containers"),
     "pull": ("pull", "Download an image from a registry"),
     "push": ("push", "Upload an image to a registry"),
+    "rename": ("state", "Rename a container"),
     "restart": ("stop", "Restart one or more containers"),
     "rm": ("rm", "Remove one or more containers"),
     "rmi": ("rmi", "Remove one or more images"),
@@ -35,6 +39,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "stop": ("stop", "Stop one or more running containers"),
     "system": ("system", "Disk usage and clean-up"),
     "tag": ("tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "top": ("state", "Display the running processes of a container"),
+    "unpause": ("state", "Unpause all processes within one or more containers"),
     "version": ("version", "Show the Orlop version information"),
     "wait": ("wait", "Block until containers stop, then print their exit codes"),
 }
@@ -43,8 +49,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "container": {
         name: name
         for name in (
-            *("attach", "commit", "create", "exec", "inspect", "kill", "logs", "restart", "rm", "run"),
-            *("start", "stop", "wait"),
+            *("attach", "commit", "cp", "create", "diff", "exec", "inspect", "kill", "logs", "pause"),
+            *("rename", "restart", "rm", "run", "start", "stop", "top", "unpause", "wait"),
         )
     }
     | {"ls": "ps", "list": "ps", "ps": "ps"},
