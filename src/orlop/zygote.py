@@ -8,7 +8,6 @@ ssl, logging or subprocess.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 from orlop.base import failpoints
 from orlop.procs import forker
 from orlop.procs.channel import Channel
+from orlop.procs.heap import settle_heap
 from orlop.procs.worker import Job, run_worker
 from orlop.runtime import supervisor
 
@@ -63,8 +63,7 @@ def main(channel_fd: int) -> None:
     channel.socket.set_inheritable(False)
     os.chdir("/")
     supervisor.warm_up()
-    gc.collect()
-    gc.freeze()
+    settle_heap()
     forker.serve(channel, roles, {"supervisor": supervisor.rehearse})
 
 

@@ -99,11 +99,11 @@ class Channel:
             ChannelBroken: not a message.
         """
         try:
-            data, control, flags, _ = self.socket.recvmsg(
-                INLINE_LIMIT_BYTES + 1, _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC
-            )
-        except ConnectionResetError:  # unread data was dropped at the other side: it is gone as well
-            return None
+            data, control, flags = self._receive_packet()
+        except ConnectionResetError:
+            # The peer went away without reading all that we sent. The error is told once, and first;
+            # what the peer had sent before is still there.
+            data, control, flags = self._receive_packet()
         fds = _rights(control)
         if not data:
             close_all(fds)
@@ -114,6 +114,12 @@ class Channel:
         except BaseException:
             close_all(fds)
             raise
+
+    def _receive_packet(self) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
+        data, control, flags, _ = self.socket.recvmsg(
+            INLINE_LIMIT_BYTES + 1, _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC
+        )
+        return data, control, flags
 
 
 def channel_pair() -> tuple[Channel, Channel]:

@@ -7,6 +7,7 @@ dumpable until execve, so what runs in the container cannot look into it (CVE-20
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -138,7 +139,6 @@ class Execs:
 
         def done() -> None:
             assert item.running is not None
-            item.running.streams.finish_attachments()
             self._end(item, item.running.exit_code or 0)
 
         return Events(started, failed, _nothing, done)
@@ -148,8 +148,9 @@ class Execs:
         for pending in item.waiting:
             pending.reply({"exit_code": code})
         item.waiting.clear()
-        if item.running is not None and item.running.streams.is_flushed:
-            item.running.close()
+        if item.running is not None:
+            item.running.streams.finish_attachments()
+            item.running.release()
 
     def wait(self, exec_id: str, pending: Pending) -> dict[str, Any] | None:
         """The exit code, once there is one."""
@@ -174,7 +175,8 @@ class Execs:
         """Their processes were killed with the pid namespace; without one, they are killed here."""
         for item in self._execs.values():
             if item.running is not None and item.running.exit_code is None:
-                item.running.signal(signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    item.running.signal(signal.SIGKILL)
 
     def finish(self) -> None:
         """The container is over: whoever still waits is told 137."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orlop.base.errors import InvalidInput
 from orlop.runtime import contain, monitor
-from orlop.runtime.contract import TaskRefused
+from orlop.runtime.contract import TaskGone, TaskRefused
 from orlop.runtime.server import PROTOCOL_VERSION, Handler, Pending
 from orlop.runtime.spec import AttachSpec
 from orlop.runtime.speccodec import attach_spec_from_json, exec_spec_from_json, resource_spec_from_json
@@ -45,11 +45,10 @@ def _process_handlers(supervisor: Supervisor) -> dict[str, Handler]:
         if number not in signal.valid_signals() and number != 0:
             raise InvalidInput(f"invalid signal number {number}")
         process = target(body)
-        if body.get("all_processes"):
-            supervisor.running()
-            _signal_all(supervisor, number)
-        else:
-            process.signal(number)
+        try:
+            _signal_all(supervisor, number) if body.get("all_processes") else process.signal(number)
+        except ProcessLookupError as error:
+            raise TaskGone(f"container {supervisor.spec.id} is not running") from error
         if number == signal.SIGKILL and supervisor.cgroup.is_frozen():
             supervisor.cgroup.thaw()  # a frozen process does not even die
         return {}

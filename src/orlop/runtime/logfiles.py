@@ -65,7 +65,7 @@ class FrameSource:
                 return frame
             if frame == 0:  # damage: on to the next magic
                 self._start = logframe.find_frame(self._buffer, self._start + 1)
-            elif not self._fill() and not self._next_file():
+            elif not self._fill() and not self._next_file() and not self._skip_false_length():
                 return None
 
     def _open(self) -> bool:
@@ -102,6 +102,16 @@ class FrameSource:
             self._number, self._offset = self._number + 1, 0
             self._buffer, self._start = b"", 0
         return True
+
+    def _skip_false_length(self) -> bool:
+        """A frame that seems unfinished though a good one lies within it is damage: its length is false."""
+        offset = logframe.find_frame(self._buffer, self._start + 1)
+        while offset < len(self._buffer):
+            if isinstance(logframe.decode(self._buffer, offset), Frame):
+                self._start = offset
+                return True
+            offset = logframe.find_frame(self._buffer, offset + 1)
+        return False
 
 
 def walk_back(directory: str) -> Iterator[tuple[Frame, Position]]:

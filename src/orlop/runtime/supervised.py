@@ -7,6 +7,7 @@ launched --ready, end of channel--> running --pidfd--> ended --outputs drained--
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -92,7 +93,7 @@ class Supervised:
     def signal(self, number: int) -> None:
         """Send a signal to exactly this process; ProcessLookupError when it is gone."""
         if self.exit_code is not None:
-            raise ProcessLookupError(3, "the process has ended")
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         signal.pidfd_send_signal(self.pidfd, number)
 
     def resize(self, rows: int, columns: int) -> None:
@@ -110,16 +111,22 @@ class Supervised:
         self._failure = failure
         self.signal(signal.SIGKILL)
 
-    def close(self) -> None:
-        """Give back everything; the process itself is not touched."""
+    def release(self) -> None:
+        """Give back what belongs to the process; its clients still get what they are due. Repeatable."""
         self._stop_listening()
-        self._loop.unwatch(self.pidfd)
         if self.pidfd >= 0:
+            self._loop.unwatch(self.pidfd)
             os.close(self.pidfd)
             self.pidfd = -1
         if self.devpts_fd >= 0:
             os.close(self.devpts_fd)
             self.devpts_fd = -1
+        if self.streams.input is not None:
+            self.streams.input.close()
+
+    def close(self) -> None:
+        """Give back everything; the process itself is not touched."""
+        self.release()
         self.streams.close()
 
     def _reported(self) -> None:

@@ -8,6 +8,7 @@ Protocol, files and order of writes: docs/internals/supervisor.md. Stdlib only, 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from orlop.base.errors import OrlopError
 from orlop.kernel import process
 from orlop.kernel.cgroup import Cgroup, Host, detect
 from orlop.procs.channel import close_all
+from orlop.procs.forker import seal_imports
 from orlop.runtime import contain, rundir
 from orlop.runtime.contract import StartFailed, TaskGone
 from orlop.runtime.execs import Execs
@@ -28,7 +30,7 @@ from orlop.runtime.handlers import build_handlers
 from orlop.runtime.launch import launch_container, open_pipes
 from orlop.runtime.logwriter import LogWriter
 from orlop.runtime.loop import Loop
-from orlop.runtime.plan import plan_process
+from orlop.runtime.plan import plan_init
 from orlop.runtime.server import Pending, Server
 from orlop.runtime.spec import (
     AttachSpec,
@@ -49,25 +51,35 @@ _OOM_SCORE = b"-999"
 _LINGER_STEP_S = 0.05
 _FAILURE_LINGER_S = 1.0
 _host: list[Host] = []  # at most one: the cgroup hierarchies, looked up in the zygote
+_sample: list[str] = []  # at most one: a spec, for rehearsals
 
 
 def warm_up() -> None:
     """Look up what is the same for every container; called in the zygote."""
     contain.warm_up()
     _host[:] = [detect()]
+    root, log_spec = RootSpec(("/",), None, None), LogSpec("none", "")
+    _sample[:] = [json.dumps(to_json(ContainerSpec("0" * 64, "/", root, ProcessSpec(("true",)), log_spec)))]
+    rehearse()
 
 
 def rehearse() -> None:
     """Do what every start does, as far as it has no effect: the pages it writes to become ours early."""
-    spec = ContainerSpec(
-        "0" * 64, "/", RootSpec(("/",), None, None), ProcessSpec(("true",)), LogSpec("none", "")
-    )
-    plan_process(container_spec_from_json(json.loads(json.dumps(to_json(spec)))).process, is_privileged=False)
-    Loop().close()
+    supervisor = Supervisor(container_spec_from_json(json.loads(_sample[0])), _host[0])
+    listener, peer = socket.socketpair()
+    pipes = open_pipes(supervisor.spec.process)
+    plan_init(supervisor.spec, supervisor.cgroup, (), pipes.child, is_in_unified=False)
+    pipes.close()
+    Server(supervisor.loop, listener, build_handlers(supervisor)).close()
+    peer.close()
+    supervisor.loop.close()
+    os.close(supervisor.run_fd)
 
 
 def main(payload: dict[str, Any], fds: list[int]) -> int:
     """The role: `fds` are the first client's socket and one socket per attachment."""
+    seal_imports()
+    gc.enable()
     control, *sockets = fds
     spec = container_spec_from_json(payload["spec"])
     attachments = [

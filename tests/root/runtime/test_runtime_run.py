@@ -149,6 +149,25 @@ def test_typing_into_a_terminal_and_resizing_it(containers):
     assert record.exit_code == 7
 
 
+def test_a_terminal_under_our_init_has_job_control(containers):
+    async def scenario(h):
+        task, stream = await h.start("sh", process={"has_tty": True, "has_stdin": True}, has_init=True)
+        loop = asyncio.get_running_loop()
+        with stream:
+            await read_until(stream, b"# ")
+            await loop.sock_sendall(stream, b"sleep 100\n")
+            await asyncio.sleep(0.1)
+            await loop.sock_sendall(stream, b"\x03")
+            await loop.sock_sendall(stream, b"echo $? $$; exit 4\n")
+            out, _ = await read_all(stream, is_raw=True)
+        return out, await task.wait()
+
+    out, record = containers(scenario)
+
+    assert b"130 2\r\n" in out
+    assert record.exit_code == 4
+
+
 def test_signals_reach_the_program(containers):
     async def scenario(h):
         task, stream = await h.start(

@@ -59,6 +59,16 @@ def test_the_end_of_the_peer_is_none(pair):
     assert two.receive() is None
 
 
+def test_last_words_are_heard_although_the_peer_did_not_listen(pair):
+    one, two = pair
+    two.send({"unread": True})
+    one.send({"last": "words"})
+    one.close()
+
+    assert two.receive().body == {"last": "words"}
+    assert two.receive() is None
+
+
 @pytest.mark.parametrize("packet", [b"", b"X{}", b"J{", b"J[1]", b'J"x"', b"M", b"J" + b"[" * 20000])
 def test_what_is_no_message_is_refused(pair, packet):
     one, two = pair
