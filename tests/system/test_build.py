@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support import images, orlopd
+
 pytestmark = pytest.mark.system
 
 
@@ -45,11 +47,9 @@ def inspect(engine, name="t"):
 
 def layers(engine, name="t"):
     """The layers of an image, bottom first, as lists of names."""
-    archive = tarfile.open(fileobj=io.BytesIO(saved(engine, name)))
+    archive = tarfile.open(fileobj=io.BytesIO(saved(engine, name)))  # noqa: SIM115 - in memory
     manifest = json.load(archive.extractfile("manifest.json"))[0]
-    return [
-        tarfile.open(fileobj=archive.extractfile(layer)).getnames() for layer in manifest["Layers"]
-    ]
+    return [tarfile.open(fileobj=archive.extractfile(layer)).getnames() for layer in manifest["Layers"]]
 
 
 def saved(engine, name):
@@ -110,7 +110,7 @@ def test_copy_and_add_put_files_where_and_whose_they_are_said_to_be(engine, site
         {
             "Dockerfile": """\
 FROM busybox
-RUN adduser -D -u 777 bob && mkdir /real && ln -s /real /alias && chmod 1777 /real
+RUN mkdir -p /etc && echo bob:x:777:778:::/bin/sh >> /etc/passwd && echo bob:x:778: >> /etc/group && mkdir /real && ln -s /real /alias && chmod 1777 /real
 COPY --chown=bob:bob a /alias/deep/a
 COPY --chmod=u=rwx,go= a b /many/
 ADD in.tar /unpacked
@@ -128,7 +128,12 @@ two
 
     build(engine, directory)
 
-    shown = run(engine, "sh", "-c", "stat -c '%n %a %U' /real /real/deep /real/deep/a /many/* /unpacked/in/x; cat /here/*")
+    shown = run(
+        engine,
+        "sh",
+        "-c",
+        "stat -c '%n %a %U' /real /real/deep /real/deep/a /many/* /unpacked/in/x; cat /here/*",
+    )
     assert shown.splitlines() == [
         "/real 1777 root",
         "/real/deep 755 bob",
@@ -146,7 +151,7 @@ def test_run_has_shells_users_directories_and_heredocs(engine, site):
         {
             "Dockerfile": """\
 FROM busybox
-RUN adduser -D -u 777 bob
+RUN mkdir -p /etc && echo bob:x:777:778::/home/bob:/bin/sh >> /etc/passwd
 USER bob
 WORKDIR /home/bob/w
 RUN id -u > who; pwd >> who
@@ -170,7 +175,9 @@ B
 
     build(engine, directory)
 
-    assert run(engine, "cat", "who", "both", "script", "three") == "777\n/home/bob/w\none\ntwo\nscript\na\nb\n"
+    assert (
+        run(engine, "cat", "who", "both", "script", "three") == "777\n/home/bob/w\none\ntwo\nscript\na\nb\n"
+    )
     assert run(engine, "ls", "exec form") == "exec form\n"
     assert run(engine, "stat", "-c", "%u %a", ".") == "777 755\n"
 
@@ -207,7 +214,9 @@ CMD ["/said"]
 
 
 def test_triggers_run_in_the_next_image(engine, site):
-    base = site({"Dockerfile": "FROM busybox\nONBUILD COPY a /a\nONBUILD RUN echo fired >> /a\n", "a": "given\n"})
+    base = site(
+        {"Dockerfile": "FROM busybox\nONBUILD COPY a /a\nONBUILD RUN echo fired >> /a\n", "a": "given\n"}
+    )
     build(engine, base, tag="base:1")
     child = site({"Dockerfile": "FROM base:1\nRUN echo own >> /a\n"})
 
@@ -247,12 +256,17 @@ def test_parallel_stages_run_at_the_same_time(engine, site):
 
     assert time.monotonic() - started < 3
     assert [line for line in shown.splitlines() if line.startswith("Step")] == sorted(
-        (line for line in shown.splitlines() if line.startswith("Step")), key=lambda line: int(line.split("/")[0][5:])
+        (line for line in shown.splitlines() if line.startswith("Step")),
+        key=lambda line: int(line.split("/")[0][5:]),
     )
 
 
 def test_network_is_loopback_only_unless_the_host_s_is_asked_for(engine, site):
-    directory = site({"Dockerfile": "FROM busybox\nRUN ls /sys/class/net > /net; ip addr show lo | grep -c 127.0.0.1 >> /net\n"})
+    directory = site(
+        {
+            "Dockerfile": "FROM busybox\nRUN ls /sys/class/net > /net; ip addr show lo | grep -c 127.0.0.1 >> /net\n"
+        }
+    )
 
     build(engine, directory)
     alone = run(engine, "cat", "/net").split()
@@ -271,7 +285,14 @@ def test_limits_hosts_and_shared_memory_reach_the_step(engine, site):
     )
 
     build(
-        engine, directory, "--ulimit", "nofile=123:456", "--add-host", "example.test:1.2.3.4", "--shm-size", "8m"
+        engine,
+        directory,
+        "--ulimit",
+        "nofile=123:456",
+        "--add-host",
+        "example.test:1.2.3.4",
+        "--shm-size",
+        "8m",
     )
 
     assert run(engine, "cat", "/said").split() == ["123", "1", "8192"]
@@ -281,7 +302,7 @@ def test_what_the_engine_mounts_is_not_kept(engine, site):
     busybox = Path("/bin/busybox").read_bytes()
     directory = site(
         {
-            "Dockerfile": 'FROM scratch\nCOPY --chmod=755 busybox /bin/sh\nRUN echo x > /made\n'
+            "Dockerfile": "FROM scratch\nCOPY --chmod=755 busybox /bin/sh\nRUN echo x > /made\n"
             'RUN ["/bin/sh", "-c", "echo y > /etc/own"]\n',
             "busybox": busybox,
         }
@@ -295,7 +316,9 @@ def test_what_the_engine_mounts_is_not_kept(engine, site):
 # --- cache ---
 
 
-DOCKERFILE = "FROM busybox\nWORKDIR /w\nCOPY a .\nRUN date +%N > random\nCMD cat random\n"
+DOCKERFILE = (
+    "FROM busybox\nWORKDIR /w\nCOPY a .\nRUN cat /proc/sys/kernel/random/uuid > random\nCMD cat random\n"
+)
 
 
 def test_a_cached_build_gives_the_same_image_after_a_restart(fresh_engine, site):
@@ -355,7 +378,7 @@ def test_pruning_the_cache_frees_it_and_images_stay(fresh_engine, site):
 
     assert len(report["CachesDeleted"]) == 3
     assert json.loads(get(fresh_engine, "/v1.45/system/df"))["BuildCache"] == []
-    assert run(fresh_engine).strip().isdigit()
+    assert run(fresh_engine).count("-") == 4
     assert "Using cache" not in build(fresh_engine, directory).stdout.partition("RUN")[2]
 
 
@@ -364,7 +387,11 @@ def test_the_cache_is_listed(fresh_engine, site):
 
     cache = json.loads(get(fresh_engine, "/v1.45/system/df"))["BuildCache"]
 
-    assert [item["Description"] for item in cache] == ["WORKDIR /w", "COPY a .", "RUN date +%N > random"]
+    assert sorted(item["Description"] for item in cache) == [
+        "COPY a .",
+        "RUN cat /proc/sys/kernel/random/uuid > random",
+        "WORKDIR /w",
+    ]
     assert all(item["Type"] == "regular" and item["Shared"] for item in cache)
 
 
@@ -377,7 +404,9 @@ def test_an_image_with_the_history_of_a_build_is_no_cache_parent(fresh_engine, s
     forged = forge(history, b"evil")
     fresh_engine.docker("rmi", "t")
     post(fresh_engine, "/v1.45/build/prune?all=1")
-    subprocess.run(["docker", "load"], input=forged, env=fresh_engine.client_env(), check=True, capture_output=True)
+    subprocess.run(
+        ["docker", "load"], input=forged, env=fresh_engine.client_env(), check=True, capture_output=True
+    )
 
     shown = build(fresh_engine, directory).stdout
 
@@ -390,7 +419,7 @@ def forge(archive, content):
     """The same image with another top layer: equal history, other files."""
     import hashlib
 
-    source = tarfile.open(fileobj=io.BytesIO(archive))
+    source = tarfile.open(fileobj=io.BytesIO(archive))  # noqa: SIM115 - in memory
     manifest = json.load(source.extractfile("manifest.json"))[0]
     config = json.load(source.extractfile(manifest["Config"]))
     layer = tar_of({"x": content})
@@ -491,19 +520,15 @@ def test_an_engine_killed_in_a_step_leaves_nothing_after_its_restart(fresh_engin
     "failpoint", ["build.step.before-commit", "build.cache.before-row", "build.export.before-image"]
 )
 def test_an_error_at_a_failpoint_fails_the_build_and_the_next_one_succeeds(site, failpoint):
-    from support import orlopd
-
-    from .conftest import load_busybox
-
     directory = site({"Dockerfile": DOCKERFILE, "a": "1"})
     with orlopd.Orlopd(environ={"ORLOP_FAILPOINTS": f"{failpoint}=error@1"}) as engine:
-        load_busybox(engine)
+        engine.docker("load", input=images.busybox_archive("busybox:latest"))
         done = build(engine, directory, check=False)
         assert done.returncode != 0
         assert left_of_builds(engine) == []
 
         build(engine, directory)
-        assert run(engine).strip().isdigit()
+        assert run(engine).count("-") == 4
 
 
 def processes(command):
@@ -522,10 +547,16 @@ def processes(command):
         ({"Dockerfile": (tarfile.FIFOTYPE, "")}, "not a regular file"),
         ({"h": (tarfile.LNKTYPE, "/etc/passwd"), "Dockerfile": b"FROM scratch"}, "not a file"),
         ({"l": (tarfile.SYMTYPE, "/etc"), "l/x": b"", "Dockerfile": b"FROM scratch"}, "not a directory"),
-        ({"Dockerfile": b"FROM scratch\nCOPY l /x\n", "l": (tarfile.SYMTYPE, "/etc/passwd")}, "file not found"),
+        (
+            {"Dockerfile": b"FROM scratch\nCOPY l /x\n", "l": (tarfile.SYMTYPE, "/etc/passwd")},
+            "file not found",
+        ),
         ({"Dockerfile": b"FROM scratch\nCOPY l /x\n", "l": (tarfile.SYMTYPE, "l")}, "too many levels"),
         ({"Dockerfile": b"FROM scratch\nCOPY ../../etc/passwd /x\n"}, "file not found"),
-        ({"Dockerfile": b"FROM scratch\nADD a /x\n", "a": tar_of({"ok": b"", "../../x": b""})}, "`..` in its path"),
+        (
+            {"Dockerfile": b"FROM scratch\nADD a /x\n", "a": tar_of({"ok": b"", "../../x": b""})},
+            "`..` in its path",
+        ),
         ({"Dockerfile": b"FROM scratch\nRUN --security=insecure x\n"}, "insecure is not allowed"),
         ({"Dockerfile": b"FROM scratch\nRUN --network=host x\n"}, "network.host is not allowed"),
         ({"Dockerfile": b"FROM scratch\nARG A=aaaaaaaa\n" + b"ENV A=$A$A$A$A$A$A$A$A\n" * 20}, "longer than"),

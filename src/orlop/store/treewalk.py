@@ -12,6 +12,7 @@ import stat
 from collections.abc import Collection, Iterator
 
 from orlop.kernel.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from orlop.store.whiteout import is_opaque
 
 __all__ = ["DIRECTORY", "find_directory", "join", "list_directory", "open_directory", "walk"]
 
@@ -72,7 +73,8 @@ def walk(root: int, stubs: Collection[bytes] = ()) -> Iterator[tuple[bytes, int,
     """Every directory from `root` down: (path, fd valid until the next step, sorted entries).
 
     Names in `stubs` are left out while they are empty files or directories: a container's own mounts
-    (`/etc/hosts`, `/proc`) need them, the user did not make them.
+    (`/etc/hosts`, `/proc`) need them, the user did not make them. A directory among them (`/etc`) goes, too,
+    when there is nothing but stubs in it.
     """
     pending = [b""]
     while pending:
@@ -102,7 +104,13 @@ def _is_stub(directory: int, path: bytes, entry: Entry, stubs: Collection[bytes]
     if fd is None:
         return True
     try:
-        return not os.listdir(fd)
+        inside = list_directory(fd)
+        if not inside:
+            return True
+        # a parent that was made, or only touched, for the stubs in it; not one that the user changed
+        is_plain = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o755, 0, 0)
+        full = join(path, name)
+        return is_plain and not is_opaque(fd) and all(_is_stub(fd, full, entry, stubs) for entry in inside)
     finally:
         os.close(fd)
 
