@@ -222,6 +222,7 @@ class Plant:
         async for event in self.subscription:
             if (event.type, event.action) == (type_, action):
                 return event
+        raise AssertionError("the events ended")
 
     async def settle(self):
         """Let everything that can run, run."""
@@ -245,3 +246,17 @@ async def plant(root):
         yield made
     finally:
         await made.close()
+
+
+def scenario(function):
+    """Run a coroutine test with a plant of its own."""
+
+    def test(tmp_path):
+        async def run():
+            async with plant(tmp_path) as made:
+                await asyncio.wait_for(function(made), 20)
+
+        asyncio.run(run())
+
+    test.__name__ = function.__name__
+    return test

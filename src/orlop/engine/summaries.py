@@ -88,7 +88,6 @@ def _matches(container: Container, filters: Filters) -> bool:
         and filters.matches_exactly("health", state.health or "none")
         and _matches_exit(filters, container)
         and filters.matches_labels("label", record.config.labels)
-        and filters.excludes_labels("label!", record.config.labels)
         and _matches_volume(filters, container)
         and filters.matches_exactly("network", *_network_names(record))
         and _matches_ports(filters.get("expose"), record.config.exposed_ports or ())

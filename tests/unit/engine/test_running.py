@@ -2,25 +2,11 @@ import asyncio
 
 import pytest
 
-from fakes.containers import Plant, plant
+from fakes.containers import Plant, scenario
 from orlop.engine.lifecycle import AlreadyThere, NotPossible, Status
 from orlop.engine.requests import HostConfig, RestartPolicy
 from orlop.runtime.contract import StartFailed
 from orlop.runtime.spec import ExitRecord
-
-
-def scenario(function):
-    """Run a coroutine test with a plant of its own."""
-
-    def test(tmp_path):
-        async def run():
-            async with plant(tmp_path) as made:
-                await asyncio.wait_for(function(made), 20)
-
-        asyncio.run(run())
-
-    test.__name__ = function.__name__
-    return test
 
 
 @scenario

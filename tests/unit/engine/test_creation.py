@@ -1,0 +1,159 @@
+import pytest
+
+from fakes.containers import scenario
+from orlop.base.errors import InvalidInput, NotFound
+from orlop.engine.catalog import NoSuchContainer
+from orlop.engine.filters import Filters
+from orlop.engine.requests import (
+    ContainerConfig,
+    CreateRequest,
+    HostConfig,
+    Mount,
+    RestartPolicy,
+    UpdateRequest,
+    VolumeCreateRequest,
+)
+from orlop.engine.volumes import NoSuchVolume, VolumeInUse
+
+
+def request(name="web", host=None, **config):
+    given = ContainerConfig(**({"image": "busybox"} | config))
+    return CreateRequest(given, host or HostConfig(network_mode="none"), name=name)
+
+
+@scenario
+async def test_a_missing_image_is_said_in_the_words_that_make_clients_pull(made):
+    with pytest.raises(NotFound, match="No such image: nope"):
+        await made.containers.create(request(image="nope"))
+
+    assert made.catalog.names == {}
+
+
+@scenario
+async def test_a_container_without_a_name_gets_a_friendly_one(made):
+    await made.containers.create(request(name=""))
+
+    (name,) = made.catalog.names
+    assert "_" in name
+
+
+@scenario
+async def test_the_host_name_is_the_short_id(made):
+    container_id = await made.create()
+
+    assert made.containers.get("web").record.config.hostname == container_id[:12]
+
+
+@scenario
+async def test_what_would_fail_at_every_start_fails_at_the_create(made):
+    for host in (
+        HostConfig(cap_add=("FLY",)),
+        HostConfig(sysctls={"kernel.panic": "1"}),
+        HostConfig(security_opt=("apparmor=x",)),
+        HostConfig(device_cgroup_rules=("all",)),
+    ):
+        with pytest.raises(InvalidInput):
+            await made.containers.create(request(host=host))
+    with pytest.raises(NoSuchContainer):
+        await made.containers.create(request(host=HostConfig(network_mode="container:none")))
+    with pytest.raises(NotFound, match="network lan not found"):
+        await made.containers.create(request(host=HostConfig(network_mode="lan")))
+    assert made.snapshots.stored == {}
+
+
+@scenario
+async def test_a_mount_of_a_missing_directory_is_refused_and_a_bind_makes_it(made):
+    missing = f"{made.root}/missing"
+    with pytest.raises(InvalidInput, match="bind source path does not exist"):
+        await made.containers.create(request(host=HostConfig(mounts=(Mount("bind", missing, "/x"),))))
+
+    container, _ = await made.run(host=HostConfig(network_mode="none", binds=(f"{missing}:/x",)))
+
+    assert (made.services.data_root, container.record.mounts[0].point.rw) == (made.root, True)
+    with open(f"{missing}/made", "w") as file:
+        file.write("")
+
+
+@scenario
+async def test_binds_around_our_own_state_do_not_hold_its_mounts(made):
+    await made.create(host=HostConfig(network_mode="none", binds=("/:/host",)))
+
+    assert made.containers.get("web").record.mounts[0].point.propagation == "rslave"
+
+
+@scenario
+async def test_volumes_come_from_another_container_read_only_if_asked(made):
+    await made.create("one", HostConfig(network_mode="none", binds=("data:/data",)))
+    await made.create("two", HostConfig(network_mode="none", volumes_from=("one:ro",)))
+
+    (mount,) = made.containers.get("two").record.mounts
+    assert (mount.point.name, mount.point.rw) == ("data", False)
+    assert "ro" in mount.options
+    assert not mount.is_anonymous
+
+
+@scenario
+async def test_a_volume_in_use_stays(made):
+    container_id = await made.create(host=HostConfig(network_mode="none", binds=("data:/data",)))
+
+    with pytest.raises(VolumeInUse, match=f"volume is in use - \\[{container_id}\\]"):
+        await made.volumes.remove("data", force=True)
+    await made.containers.remove("web")
+    await made.volumes.remove("data")
+
+    with pytest.raises(NoSuchVolume, match="get data: no such volume"):
+        made.volumes.get("data")
+    await made.volumes.remove("data", force=True)
+
+
+@scenario
+async def test_volumes_are_listed_and_pruned(made):
+    await made.volumes.create(VolumeCreateRequest("kept", labels={"a": "b"}))
+    await made.volumes.create(VolumeCreateRequest())
+    await made.create(host=HostConfig(network_mode="none", binds=("used:/x",)))
+
+    listed = made.volumes.list(Filters({"dangling": ["true"]}))
+    assert len(listed.volumes) == 2
+    removed, _ = await made.volumes.prune(Filters())
+    assert len(removed) == 1
+    removed, _ = await made.volumes.prune(Filters({"all": ["true"]}))
+    assert list(removed) == ["kept"]
+    assert [view.name for view in made.volumes.list(Filters()).volumes] == ["used"]
+
+
+@scenario
+async def test_hostile_volume_names_are_refused(made):
+    for name in ("../x", "a/b", ".hidden", "x" * 300, "a\0b"):
+        with pytest.raises(InvalidInput):
+            await made.volumes.create(VolumeCreateRequest(name))
+    with pytest.raises(NotFound, match='plugin "nfs" not found'):
+        await made.volumes.create(VolumeCreateRequest("x", driver="nfs"))
+
+
+@scenario
+async def test_limits_are_changed_while_it_runs(made):
+    container, task = await made.run()
+
+    await made.containers.update(
+        "web", UpdateRequest(memory=50 << 20, restart_policy=RestartPolicy("always"))
+    )
+
+    assert container.record.host.memory == 50 << 20
+    assert container.record.host.memory_swap == 100 << 20
+    assert container.record.host.restart_policy.name == "always"
+    assert task.resources.memory_limit_bytes == 50 << 20
+    with pytest.raises(InvalidInput):
+        await made.containers.update("web", UpdateRequest(memory=1))
+
+
+@scenario
+async def test_prune_takes_what_does_not_run(made):
+    await made.create("old", labels={"keep": ""})
+    await made.create("new")
+    await made.run("busy")
+
+    result = await made.containers.prune(Filters({"label!": ["keep"]}))
+
+    assert len(result.containers_deleted) == 1
+    assert result.space_reclaimed == 7
+    assert sorted(made.catalog.names) == ["busy", "old"]
