@@ -265,11 +265,11 @@ def _builds(services: Services, store: _Store, transfers: ImageTransfers) -> Bui
         services.clock,
         services.data_root,
     )
-    shared = BuildServices(
-        tools, services.images, transfers, services.leases, services.events, services.background
-    )
     listing = BuildCacheService(
-        store.cache, services.images, store.collector, services.events, services.clock
+        store.cache, services.images, store.collector, services.events, services.clock, services.data_root
+    )
+    shared = BuildServices(
+        tools, services.images, transfers, services.leases, services.events, services.background, listing
     )
     return Builds(shared, cache=listing, executor=executor)
 

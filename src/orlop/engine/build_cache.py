@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
+from orlop.aio import offload
 from orlop.base.clock import Clock, format_rfc3339_nano
 from orlop.base.errors import InvalidInput
 from orlop.build.cache import BuildCache, CacheRecord
@@ -17,19 +19,27 @@ __all__ = ["BuildCacheService"]
 
 _FILTERS = ("description", "id", "inuse", "parent", "private", "shared", "type", "until", "unused-for")
 _TYPE = "regular"
+_KEPT_BYTES = 2 << 30  # on small disks too
 
 
 class BuildCacheService:
     """Lists and prunes; one per engine."""
 
     def __init__(
-        self, cache: BuildCache, images: ImageStore, collector: Collector, events: EventBus, clock: Clock
+        self,
+        cache: BuildCache,
+        images: ImageStore,
+        collector: Collector,
+        events: EventBus,
+        clock: Clock,
+        data_root: str,
     ) -> None:
         self._cache = cache
         self._images = images
         self._collector = collector
         self._events = events
         self._clock = clock
+        self._data_root = data_root
 
     async def usage(self) -> Sequence[BuildCacheItem]:
         """All records, as `docker system df` and `docker builder du` list them."""
@@ -64,6 +74,21 @@ class BuildCacheService:
         self._events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         return BuildPruneReport(tuple(map(_short, removed)) or None, freed)
 
+    async def trim(self) -> None:
+        """Keep what only the cache holds within a tenth of the disk, the longest unused going first."""
+        limit = max(_KEPT_BYTES, await offload.thread(_tenth_of_disk, self._data_root))
+        stored = await self._stored_layers()
+        private = [record for record in await self._cache.records() if not _is_shared(record, stored)]
+        left = sum(record.size_bytes for record in private)
+        chosen: list[str] = []
+        for record in private:
+            if left <= limit:
+                break
+            chosen.append(record.key)
+            left -= record.size_bytes
+        if chosen and await self._cache.remove(chosen):
+            await self._collector.run()
+
     def _before_ns(self, filters: Filters) -> int | None:
         values = [*filters.get("until"), *filters.get("unused-for")]
         if len(values) > 1:
@@ -72,6 +97,11 @@ class BuildCacheService:
 
     async def _stored_layers(self) -> set[str]:
         return {diff_id for image in await self._images.list() for diff_id in image.diff_ids}
+
+
+def _tenth_of_disk(path: str) -> int:
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize // 10
 
 
 def _passes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
@@ -23,6 +23,8 @@ from orlop.build.graph import Edge, NetworkMode
 from orlop.build.results import LayersResult
 from orlop.build.runner import BuildFailed, BuildTools, RunOptions, solve
 from orlop.build.solver import Solver
+from orlop.engine.auth import AuthConfig
+from orlop.engine.build_cache import BuildCacheService
 from orlop.engine.build_views import BuildRequest
 from orlop.engine.events import EventBus
 from orlop.engine.image_transfers import ImageTransfers
@@ -42,7 +44,7 @@ _NETWORKS = {
     "none": NetworkMode.NONE,
     "host": NetworkMode.HOST,
 }
-_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io")
+_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class BuildServices:
     leases: Leases
     events: EventBus
     background: Background
+    listing: BuildCacheService
 
 
 class BuildRun:
@@ -98,11 +101,15 @@ class BuildRun:
             solver = await self._solve(lowered, context, pins)
             layers = _layers_of(solver, lowered.definition.target)
             image_id = await self._export(config_bytes(lowered.draft, layers.layers, self._epoch_ns))
-            # nobody waits for the bookkeeping
-            self._services.background.start(
-                tools.cache.touch(tuple(pins.keys), [*self._shown, image_id]), name="touch-cache"
-            )
+            keys = tuple(pins.keys)
+        # nobody waits for the bookkeeping
+        self._services.background.start(self._book(keys, [*self._shown, image_id]), name="build-cache")
         self._tell_success(lowered, image_id)
+
+    async def _book(self, keys: Sequence[str], shown: Sequence[str]) -> None:
+        await self._services.tools.cache.touch(keys, shown)
+        if self._lease_id is not None:  # something was made
+            await self._services.listing.trim()
 
     def _tell_success(self, lowered: Lowered, image_id: Digest) -> None:
         """The lines that clients look for."""
@@ -151,8 +158,7 @@ class BuildRun:
         return BaseImage(request.reference, image.config)
 
     async def _pull(self, reference: Reference, platform: str) -> None:
-        keys = _HUB_KEYS if reference.domain == DEFAULT_DOMAIN else (reference.domain,)
-        auth = next((self._request.auth[key] for key in keys if key in self._request.auth), None)
+        auth = _find_auth(self._request.auth, reference.domain)
         messages = self._services.transfers.pull(str(reference), "", platform, auth)
         async with aclosing(messages) as source:  # type: ignore[type-var]  # it is a generator
             async for message in source:
@@ -274,6 +280,16 @@ def _layers_of(solver: Solver, edge: Edge | None) -> LayersResult:
     result = _find_layers(solver, edge)
     assert result is not None, "a solved target has a result"
     return result
+
+
+def _find_auth(auth: Mapping[str, AuthConfig], domain: str) -> AuthConfig | None:
+    """Credentials by host; clients name registries as `host`, `https://host` or `https://host/v1/`."""
+    hosts = _HUB_HOSTS if domain == DEFAULT_DOMAIN else (domain,)
+    for name, found in auth.items():
+        host = name.removeprefix("https://").removeprefix("http://").partition("/")[0]
+        if host in hosts:
+            return found
+    return None
 
 
 def _tag_name(text: str) -> Reference:

@@ -29,6 +29,7 @@ __all__ = ["lower", "read_dockerfile"]
 
 _SCRATCH = "scratch"
 _MAX_TRIGGERS = 1_000
+_BUILT_IN = re.compile(r"(?:(?:index\.)?docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?\Z")
 _IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}\Z")
 
 
@@ -39,7 +40,11 @@ def read_dockerfile(data: bytes) -> Dockerfile:
         DockerfileError: with line and quoted source.
     """
     source, instructions = parse(data)
-    return group_stages(instructions, source.lines, source.escape, tuple(source.warnings))
+    warnings = list(source.warnings)
+    syntax = source.directives.get("syntax", "")
+    if syntax and not _BUILT_IN.match(syntax):
+        warnings.append(f"the frontend {syntax[:200]} is not run; the built-in one reads the Dockerfile")
+    return group_stages(instructions, source.lines, source.escape, tuple(warnings))
 
 
 def lower(
