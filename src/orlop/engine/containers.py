@@ -159,31 +159,35 @@ class Containers:
 
     async def create(self, request: CreateRequest) -> CreateResult:
         """Make a container that has not run yet."""
-        return await creation.create(self._services, request)
+        return await self._services.finish(creation.create(self._services, request))
 
     async def start(self, reference: str) -> None:
         """Start it; returns when its program runs."""
-        await self._runner.start(self.get(reference))
+        await self._services.finish(self._runner.start(self.get(reference)))
 
     async def stop(self, reference: str, *, timeout_s: int | None = None, signal: str = "") -> None:
         """Ask it to end, then insist."""
-        await self._stopper.stop(self.get(reference), timeout_s=timeout_s, signal=signal)
+        await self._services.finish(
+            self._stopper.stop(self.get(reference), timeout_s=timeout_s, signal=signal)
+        )
 
     async def restart(self, reference: str, *, timeout_s: int | None = None, signal: str = "") -> None:
         """Stop it when it runs, then start it."""
-        await self._stopper.restart(self.get(reference), timeout_s=timeout_s, signal=signal)
+        await self._services.finish(
+            self._stopper.restart(self.get(reference), timeout_s=timeout_s, signal=signal)
+        )
 
     async def kill(self, reference: str, signal: str = "") -> None:
         """Send a signal."""
-        await self._stopper.kill(self.get(reference), signal)
+        await self._services.finish(self._stopper.kill(self.get(reference), signal))
 
     async def pause(self, reference: str) -> None:
         """Freeze it."""
-        await self._stopper.pause(self.get(reference))
+        await self._services.finish(self._stopper.pause(self.get(reference)))
 
     async def unpause(self, reference: str) -> None:
         """Let it run again."""
-        await self._stopper.unpause(self.get(reference))
+        await self._services.finish(self._stopper.unpause(self.get(reference)))
 
     def wait(self, reference: str, condition: str = "not-running") -> asyncio.Future[State]:
         """A future of the state then; registered when this returns.
@@ -212,7 +216,8 @@ class Containers:
         if link:
             await self._remover.remove_link(reference)
             return
-        await self._remover.remove(self.get(reference), force=force, volumes=volumes)
+        work = self._remover.remove(self.get(reference), force=force, volumes=volumes)
+        await self._services.finish(work)
 
     async def prune(self, filters: Filters) -> PruneResult:
         """Remove what does not run."""
@@ -220,8 +225,9 @@ class Containers:
 
     async def rename(self, reference: str, name: str) -> None:
         """Give it another name."""
-        container = self.get(reference)
-        new = check_name(name)
+        await self._services.finish(self._rename(self.get(reference), check_name(name)))
+
+    async def _rename(self, container: Container, new: str) -> None:
         async with container.lock:
             if new == container.name:
                 raise NotPossible("Renaming a container with the same name as its current name")
@@ -236,7 +242,9 @@ class Containers:
 
     async def update(self, reference: str, request: UpdateRequest) -> UpdateResult:
         """Change limits and the restart policy, of a running container too."""
-        container = self.get(reference)
+        return await self._services.finish(self._update(self.get(reference), request))
+
+    async def _update(self, container: Container, request: UpdateRequest) -> UpdateResult:
         async with container.lock:
             if container.status is Status.REMOVING:
                 raise NotPossible("container is marked for removal and cannot be updated")

@@ -8,10 +8,11 @@ an owner; the reconciliation takes the snapshot away, `volume prune` the volumes
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 
 from orlop.base import failpoints, ids
-from orlop.base.errors import InvalidInput, NotFound
+from orlop.base.errors import InvalidInput, NotFound, OrlopError
 from orlop.base.ids import ContainerId, SnapshotKey
 from orlop.engine import mounts, privileges
 from orlop.engine.hostconfig import apply_defaults, check_config, check_host
@@ -80,15 +81,30 @@ async def _make(
         mounts=resolved,
     )
     container = Container(record, State())
-    container.workspace = await services.snapshots.prepare(SnapshotKey(container_id), image.diff_ids)
-    failpoints.hit("container.create.snapshot-prepared")
     try:
-        await services.catalog.add(container)
-    except BaseException:
-        await services.snapshots.discard(SnapshotKey(container_id))
+        await _store(services, container, image)
+    except Exception:  # not a cancellation: then the row may be there, and the next start looks
+        await _undo(services, container)
         raise
     failpoints.hit("container.create.row-written")
     return container
+
+
+async def _store(services: Services, container: Container, image: Image) -> None:
+    key = SnapshotKey(container.id)
+    container.workspace = await services.snapshots.prepare(key, image.diff_ids)
+    failpoints.hit("container.create.snapshot-prepared")
+    await services.catalog.add(container)
+
+
+async def _undo(services: Services, container: Container) -> None:
+    """Take away what was made for a container that could not be stored."""
+    with suppress(OrlopError):
+        await services.snapshots.discard(SnapshotKey(container.id))
+    for mount in container.record.mounts:
+        if mount.is_anonymous:
+            with suppress(OrlopError):
+                await services.volumes.remove(mount.point.name)
 
 
 def image_run_config(image: Image) -> ContainerConfig:

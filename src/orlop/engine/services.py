@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from orlop.aio.scope import Background
 from orlop.base.clock import Clock
@@ -24,6 +25,8 @@ from orlop.store.leases import Leases
 from orlop.store.snapshots import Snapshots
 
 __all__ = ["Services", "container_paths", "emit"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,28 @@ class Services:
     boot_id: str
     apply_changes: Callable[[RunConfig, Sequence[str]], RunConfig]  # Dockerfile instructions of --change
 
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something to its end even when the caller goes away.
+
+        A client that hangs up half-way through a start leaves a started container, never half of one.
+        """
+        task = self.background.spawn(_outcome(work), name="finish")
+        result, error = await asyncio.shield(task)
+        if error is not None:
+            raise error
+        return cast("T", result)
+
     def later(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something in the background; its failure is logged."""
         _ = self.background.spawn(work, name=name)
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
+    """The result or the failure as a value: it is the caller's, not the background's."""
+    try:
+        return await work, None
+    except Exception as error:  # noqa: BLE001 - raised again by `finish`
+        return None, error
 
 
 def container_paths(services: Services, container_id: ContainerId) -> Paths:

@@ -282,8 +282,8 @@ def test_an_export_has_everything_but_mounts(box):
     (box.lower / "data" / "f").write_text("x")
     reader, writer = os.pipe()
     run("export", {"root": box.view()}, [writer])
-    with os.fdopen(reader, "rb") as file:
-        names = tarfile.open(fileobj=io.BytesIO(file.read())).getnames()
+    with os.fdopen(reader, "rb") as file, tarfile.open(fileobj=io.BytesIO(file.read())) as archive:
+        names = archive.getnames()
 
     assert {"data", "data/f", "etc", "etc/passwd"} <= set(names)
 
