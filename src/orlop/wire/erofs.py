@@ -79,7 +79,7 @@ class ErofsError(OrlopError):
     """The metadata of a layer file is not what its writer left."""
 
     kind = Kind.CORRUPT
-    code = "layer-corrupt"
+    code = "layer-index-corrupt"
 
 
 def encode_superblock(

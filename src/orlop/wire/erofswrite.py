@@ -253,7 +253,9 @@ def _write_inodes(
         at = inode.nid * SLOT
         form = FORMAT_INLINE if inline_at >= 0 else FORMAT_PLAIN
         attribute_count = xattr_count(len(attributes)) if attributes else 0
-        mode = FILE_TYPES[kind][1] | entry.mode
+        mode = FILE_TYPES[kind][1] | (
+            entry.mode if kind is not EntryKind.SYMLINK else 0o777
+        )  # as on any disk
         seconds, nanos = divmod(entry.mtime_ns, _NANO)
         owner = (entry.uid, entry.gid, seconds & _U64, nanos, inode.nlink)
         pack(metadata, at, form, attribute_count, mode, 0, size, where, number, *owner)

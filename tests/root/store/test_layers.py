@@ -191,9 +191,10 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, make_store):
     disk = tmp_path / "data"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
-    store = make_store()
+    store = make_store("")
 
     async def scenario():
+        assert store.mounts.name != "file"  # EROFS cannot read through tmpfs
         with pytest.raises(StoreFull):
             await store.add(tar_of(("big", bytes(4 << 20))))
         assert os.listdir(store.root / "staging") == []

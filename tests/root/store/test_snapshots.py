@@ -347,3 +347,15 @@ def test_stubs_are_no_changes_while_they_are_empty(store):
 
     assert changes == {"/etc": "A", "/etc/hostname": "A"}
     assert names == ["hostname"]
+
+
+def test_a_layer_may_occur_twice_in_an_image(store):
+    async def scenario():
+        empty, base = await store.add(bytes(1024)), await store.add(BASE)
+        stack = [empty.diff_id, base.diff_id, empty.diff_id, base.diff_id, empty.diff_id]
+        workspace = await store.snapshots.prepare(KEY, stack)
+        with overlay(workspace) as root:
+            assert sorted(os.listdir(root)) == ["etc", "tmp", "var"]
+        assert await store.snapshots.changes(KEY) == []
+
+    asyncio.run(scenario())
