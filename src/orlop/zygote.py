@@ -18,6 +18,7 @@ from orlop.base import failpoints
 from orlop.procs import forker
 from orlop.procs.channel import Channel
 from orlop.procs.heap import settle_heap
+from orlop.procs.title import remember_place
 from orlop.procs.worker import Job, run_worker
 from orlop.runtime import supervisor
 
@@ -62,6 +63,7 @@ def main(channel_fd: int) -> None:
     channel = Channel(socket.socket(fileno=channel_fd))
     channel.socket.set_inheritable(False)
     os.chdir("/")
+    remember_place()
     supervisor.warm_up()
     settle_heap()
     forker.serve(channel, roles, {"supervisor": supervisor.rehearse})

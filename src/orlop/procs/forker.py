@@ -20,11 +20,21 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from orlop.kernel.clone import clone3
-from orlop.kernel.process import close_range, set_name
+from orlop.kernel.process import close_range, set_name, set_parent_death_signal
 from orlop.procs.channel import Channel, Message, channel_pair, close_all
 from orlop.procs.errors import encode_error
+from orlop.procs.title import set_title
 
-__all__ = ["ALL_SIGNALS", "CHANGED_SIGNALS", "Role", "close_others", "reset_signals", "seal_imports", "serve"]
+__all__ = [
+    "ALL_SIGNALS",
+    "CHANGED_SIGNALS",
+    "Role",
+    "close_others",
+    "die_with_zygote",
+    "reset_signals",
+    "seal_imports",
+    "serve",
+]
 
 Role = Callable[[dict[str, Any], list[int]], int]
 """What a child becomes: payload and descriptors (which it owns) in, exit code out."""
@@ -47,6 +57,7 @@ CHANGED_SIGNALS = (
     signal.SIGCHLD,
 )
 """What Python itself, the zygote and supervisors ignore."""
+_zygote_pid: list[int] = []  # at most one, set before the first fork
 _import_tables = (sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache)
 
 
@@ -65,6 +76,7 @@ def serve(
             until it is needed, so that its pages are its own by then. It ends with the zygote.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    _zygote_pid[:] = [os.getpid()]
     zygote = _Zygote(channel, roles, rehearsals or {})
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
@@ -79,6 +91,13 @@ def serve(
             zygote.answer(message)
         except OSError:  # the engine is gone; so is our purpose
             return
+
+
+def die_with_zygote() -> None:
+    """End this process when the zygote ends, also if it has done so already."""
+    set_parent_death_signal(signal.SIGKILL)
+    if _zygote_pid and os.getppid() != _zygote_pid[0]:
+        os._exit(_EX_SOFTWARE)
 
 
 def reset_signals(numbers: Iterable[signal.Signals] = ALL_SIGNALS) -> None:
@@ -205,6 +224,7 @@ def _settle(name: str, keep: list[int]) -> None:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     set_name(f"orlop-{name}")
+    set_title(f"orlop-{name}")
     gc.enable()
 
 

@@ -8,15 +8,16 @@ it before its next report; the engine kills it by pidfd.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from orlop.kernel import mount
 from orlop.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, unshare
-from orlop.kernel.process import set_no_new_privs, set_parent_death_signal
+from orlop.kernel.process import set_no_new_privs
 from orlop.procs.channel import Channel, close_all
 from orlop.procs.errors import encode_error
+from orlop.procs.forker import die_with_zygote
+from orlop.procs.title import set_title
 
 __all__ = ["Job", "Report", "run_worker"]
 
@@ -28,6 +29,7 @@ Job = Callable[[dict[str, Any], list[int], Report], dict[str, Any]]
 def run_worker(jobs: Mapping[str, Job], channel: Channel, payload: dict[str, Any], fds: list[int]) -> int:
     """Run the job that `payload` names and send its result; returns the exit code."""
     try:
+        set_title(f"orlop-worker {payload['job']}")
         _confine()
         job = jobs[payload["job"]]
         result = job(payload["payload"], fds, lambda progress: channel.send({"progress": progress}))
@@ -43,7 +45,7 @@ def run_worker(jobs: Mapping[str, Job], channel: Channel, payload: dict[str, Any
 
 
 def _confine() -> None:
-    set_parent_death_signal(signal.SIGKILL)
+    die_with_zygote()
     unshare(CLONE_NEWNS | CLONE_NEWIPC)
     # Slave, not private: a lazy unmount of a layer in the engine must reach us, or we would pin it.
     mount.mount_setattr("/", propagation="slave", is_recursive=True)

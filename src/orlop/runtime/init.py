@@ -28,6 +28,7 @@ from orlop.kernel.namespaces import CLONE_NEWCGROUP, setns, unshare
 from orlop.kernel.openat import RootedDir
 from orlop.procs.channel import Channel
 from orlop.procs.forker import CHANGED_SIGNALS, close_others, reset_signals, seal_imports
+from orlop.procs.title import set_title
 from orlop.runtime import cgroupfs, confine, devices, reaper, rootfs, terminal
 from orlop.runtime.identity import UserUnknown
 from orlop.runtime.lookpath import ExecFailed, describe_errno
@@ -124,6 +125,9 @@ def _session(state: _Init) -> None:
     seal_imports()
     reset_signals(CHANGED_SIGNALS)
     process.set_dumpable(is_dumpable=False)
+    process.set_name("orlop-init")
+    if state.spec.has_init:
+        set_title("orlop-init")
     os.setsid()
     os.umask(0)
     keep = [state.channel.fileno(), *(fd for fd in state.standard_fds if fd >= 0)]

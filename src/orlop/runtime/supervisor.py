@@ -23,6 +23,7 @@ from orlop.kernel import process
 from orlop.kernel.cgroup import Cgroup, Host, detect
 from orlop.procs.channel import close_all
 from orlop.procs.forker import seal_imports
+from orlop.procs.title import set_title
 from orlop.runtime import contain, rundir
 from orlop.runtime.contract import StartFailed, TaskGone
 from orlop.runtime.execs import Execs
@@ -86,6 +87,7 @@ def main(payload: dict[str, Any], fds: list[int]) -> int:
         (attach_spec_from_json(item), socket.socket(fileno=fd))
         for item, fd in zip(payload["attachments"], sockets, strict=True)
     ]
+    set_title(f"orlop-supervisor {spec.id[:12]}")
     _settle(spec.run_dir)
     supervisor = Supervisor(spec, _host[0] if _host else detect())
     supervisor.start(socket.socket(fileno=control), attachments)

@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from runtime_harness import read_until
 
 from orlop.runtime.contract import StartFailed
+from orlop.runtime.rundir import read_record
 from orlop.runtime.spec import MountSpec, ResourceSpec
 
 pytestmark = pytest.mark.root
@@ -338,6 +340,21 @@ def test_orphans_are_reaped_by_our_init(containers):
 
     assert output.code == 0
     assert " Z " not in output.text
+
+
+def test_processes_say_what_they_are(containers):
+    async def scenario(h):
+        spec = h.spec("sleep", "1000", has_init=True)
+        task = await h.runtime.start(spec)
+        supervisor = read_record(spec.run_dir).supervisor_pid
+        titles = [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0") for pid in (supervisor, task.pid)]
+        await task.signal(9)
+        await task.wait()
+        return spec.id, titles
+
+    container, titles = containers(scenario)
+
+    assert titles == [f"orlop-supervisor {container[:12]}".encode(), b"orlop-init"]
 
 
 def test_init_forwards_signals_and_the_exit_code(containers):

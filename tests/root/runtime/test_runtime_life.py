@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 from runtime_harness import ALL, read_all, read_until
 
 from orlop.kernel.cgroup import Cgroup, detect
+from orlop.kernel.filesystems import mount_table
 from orlop.runtime import rundir
 from orlop.runtime.contract import StartFailed, TaskGone
 from orlop.runtime.logs import LogReader
@@ -339,24 +339,23 @@ def test_log_driver_none_keeps_nothing(containers):
     assert containers(scenario).exit_code == 0
 
 
-def snapshot():
-    """(processes, mounts, cgroup directories) that could be ours."""
-    own = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    processes = {line.split()[0] for line in own.splitlines() if "orlop.zygote" in line}
-    mounts = len(Path("/proc/self/mountinfo").read_text().splitlines())
-    return processes, mounts
+def snapshot(h):
+    """(children of the zygote but its spare, number of mounts)."""
+    children = Path(f"/proc/{h.zygote.pid}/task/{h.zygote.pid}/children").read_text().split()
+    titles = [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0") for pid in children]
+    return [title for title in titles if title != b"orlop-supervisor"], len(mount_table())
 
 
 def test_fifty_cycles_leave_nothing(containers):
     async def scenario(h):
         await h.shell("true")
-        before = snapshot()
+        before = snapshot(h)
         fds = len(os.listdir("/proc/self/fd"))
         for _ in range(50):
             output = await h.shell("echo x")
             assert output.code == 0
         for _ in range(100):
-            if snapshot() == before:
+            if snapshot(h) == before:
                 break
             await asyncio.sleep(0.02)
         ids = [spec.id for spec in h.specs]
@@ -366,7 +365,7 @@ def test_fifty_cycles_leave_nothing(containers):
             for name in ids
             if os.path.exists(f"{point}/orlop/{name}")
         ]
-        return before, snapshot(), fds, len(os.listdir("/proc/self/fd")), left
+        return before, snapshot(h), fds, len(os.listdir("/proc/self/fd")), left
 
     before, after, fds_before, fds_after, left = containers(scenario)
 
