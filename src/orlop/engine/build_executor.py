@@ -66,9 +66,15 @@ class RuntimeExecutor:
         self._defaults = defaults
         self._background = background
         self._root = os.path.join(exec_root, "builds")
+        # a Dockerfile of a hundred stages is no reason to run a hundred compilers
+        self._slots = asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1)))
 
     async def run(self, request: ExecRequest, lease: LeaseId, output: Output) -> Digest:
         """See `Executor.run`."""
+        async with self._slots:
+            return await self._run(request, lease, output)
+
+    async def _run(self, request: ExecRequest, lease: LeaseId, output: Output) -> Digest:
         key = SnapshotKey(f"build-{request.key}")
         run_dir = os.path.join(self._root, request.key)
         workspace = await self._snapshots.prepare(key, request.layers, lease)
