@@ -238,4 +238,4 @@ async def _resolve_volume(services: Services, wish: mounts.Wish) -> MountRecord:
         mode=wish.mode,
         rw=not wish.is_read_only,
     )
-    return MountRecord(point, words, copy_up=wish.copy_up, is_anonymous=not wish.source, subpath=wish.subpath)
+    return MountRecord(point, words, copy_up=wish.copy_up, is_anonymous=not wish.source)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from orlop.base import ids, log
 from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
 from orlop.base.ids import ExecId
-from orlop.engine import privileges
 from orlop.engine.catalog import Catalog
 from orlop.engine.detach import parse_detach_keys
+from orlop.engine.launch import process_spec
 from orlop.engine.lifecycle import NotPossible, Status
-from orlop.engine.merge import overlay_env, process_env
+from orlop.engine.merge import overlay_env
 from orlop.engine.model import Container
 from orlop.engine.requests import ExecConfig, ExecStart
 from orlop.engine.services import Services, emit
@@ -206,25 +206,16 @@ class Execs:
 
     def _process(self, item: Exec, request: ExecStart) -> ProcessSpec:
         config, record = item.config, item.container.record
-        host = record.host
-        security = privileges.parse_security(
-            host.security_opt or (),
-            is_privileged=host.privileged or config.privileged,
-            no_new_privileges=self._services.defaults.no_new_privileges,
-        )
-        allowed = replace(host, privileged=True) if config.privileged else host
         size = request.console_size or config.console_size or ()
-        with_tty = replace(record.config, tty=config.tty)
-        return ProcessSpec(
-            args=tuple(config.cmd or ()),
-            env=overlay_env(process_env(with_tty, record.config.hostname), config.env or ()),
-            cwd=config.working_dir or record.config.working_dir or "/",
-            user=config.user or record.config.user,
-            extra_groups=host.group_add or (),
-            capabilities=privileges.capabilities(allowed),
-            has_seccomp=security.has_seccomp,
-            seccomp_profile=security.seccomp_profile,
-            no_new_privileges=security.no_new_privileges,
+        with_tty = replace(record, config=replace(record.config, tty=config.tty))
+        plain = process_spec(
+            with_tty, self._services.defaults, config.cmd or (), is_privileged=config.privileged
+        )
+        return replace(
+            plain,
+            env=overlay_env(plain.env, config.env or ()),
+            cwd=config.working_dir or plain.cwd,
+            user=config.user or plain.user,
             has_tty=config.tty,
             tty_size=(size[0], size[1]) if config.tty and len(size) == 2 else (0, 0),
             has_stdin=config.attach_stdin,

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from orlop.base import ids, log
 from orlop.base.clock import format_rfc3339_nano
 from orlop.base.errors import OrlopError
-from orlop.engine import privileges
-from orlop.engine.merge import process_env
+from orlop.engine.launch import process_spec
 from orlop.engine.model import Container
 from orlop.engine.requests import ContainerConfig, HealthConfig
 from orlop.engine.services import Services, emit
 from orlop.engine.views import HealthLog
 from orlop.runtime.contract import StartFailed, Task
-from orlop.runtime.spec import AttachSpec, ExecSpec, ProcessSpec
+from orlop.runtime.spec import AttachSpec, ExecSpec
 
 __all__ = ["HealthChecks", "Verdict", "judge", "probe_command"]
 
@@ -161,7 +160,8 @@ class _Monitor:
         )
 
     async def _run_command(self) -> tuple[int, bytes]:
-        spec = ExecSpec(ids.new_hex_id(), self._process())
+        process = process_spec(self._container.record, self._services.defaults, self._command)
+        spec = ExecSpec(ids.new_hex_id(), process)
         exec_task = await self._task.exec(spec, AttachSpec(False, True, True))
         output = bytearray()
         try:
@@ -176,25 +176,6 @@ class _Monitor:
         finally:
             if exec_task.stream is not None:
                 exec_task.stream.close()
-
-    def _process(self) -> ProcessSpec:
-        record = self._container.record
-        security = privileges.parse_security(
-            record.host.security_opt or (),
-            is_privileged=record.host.privileged,
-            no_new_privileges=self._services.defaults.no_new_privileges,
-        )
-        return ProcessSpec(
-            args=self._command,
-            env=process_env(record.config, record.config.hostname),
-            cwd=record.config.working_dir or "/",
-            user=record.config.user,
-            extra_groups=record.host.group_add or (),
-            capabilities=privileges.capabilities(record.host),
-            has_seccomp=security.has_seccomp,
-            seccomp_profile=security.seccomp_profile,
-            no_new_privileges=security.no_new_privileges,
-        )
 
 
 async def _collect(stream: socket.socket, output: bytearray) -> None:

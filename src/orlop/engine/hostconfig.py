@@ -154,6 +154,8 @@ def check_host(host: HostConfig, config: ContainerConfig, processors: int) -> li
             "The bridge network is not available yet: the container has only a loopback interface. "
             "Use --network host for access to the host's network."
         )
+    if host.port_bindings or host.publish_all_ports:
+        warnings.append("Published ports have no effect yet.")
     return warnings
 
 

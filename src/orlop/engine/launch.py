@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orlop.base.errors import InvalidInput
 from orlop.engine import privileges
@@ -25,7 +25,7 @@ from orlop.runtime.spec import (
     RootSpec,
 )
 
-__all__ = ["MOUNT_STUBS", "Namespaces", "Paths", "build_spec", "log_spec", "resource_spec"]
+__all__ = ["MOUNT_STUBS", "Namespaces", "Paths", "build_spec", "log_spec", "process_spec", "resource_spec"]
 
 MOUNT_STUBS = ("dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf")
 """Where every container has mounts of ours. What an image lacks of these is made: no change of the user's."""
@@ -93,28 +93,47 @@ def build_spec(
 
 def _process(record: Record, defaults: HostDefaults) -> ProcessSpec:
     host, config = record.host, record.config
+    plain = process_spec(record, defaults, (record.path, *record.args))
+    has_size = config.tty and len(host.console_size) == 2
+    return replace(
+        plain,
+        has_tty=config.tty,
+        tty_size=(host.console_size[0], host.console_size[1]) if has_size else (0, 0),
+        has_stdin=config.open_stdin,
+        stdin_once=config.stdin_once,
+    )
+
+
+def process_spec(
+    record: Record, defaults: HostDefaults, args: tuple[str, ...], *, is_privileged: bool = False
+) -> ProcessSpec:
+    """A process of this container without terminal and input: the first, an exec, a health check.
+
+    Args:
+        record: of the container.
+        defaults: of the engine.
+        args: program and arguments.
+        is_privileged: `exec --privileged`: every capability, no seccomp.
+    """
+    host, config = record.host, record.config
     security = privileges.parse_security(
         host.security_opt or (),
-        is_privileged=host.privileged,
+        is_privileged=host.privileged or is_privileged,
         no_new_privileges=defaults.no_new_privileges,
     )
-    rows, columns = (host.console_size[0], host.console_size[1]) if len(host.console_size) == 2 else (0, 0)
+    allowed = replace(host, privileged=True) if is_privileged else host
     return ProcessSpec(
-        args=(record.path, *record.args),
+        args=args,
         env=process_env(config, config.hostname),
         cwd=config.working_dir or "/",
         user=config.user,
         extra_groups=host.group_add or (),
-        capabilities=privileges.capabilities(host),
+        capabilities=privileges.capabilities(allowed),
         has_seccomp=security.has_seccomp,
         seccomp_profile=security.seccomp_profile,
         no_new_privileges=security.no_new_privileges,
         rlimits=_rlimits(host, defaults),
         oom_score_adj=host.oom_score_adj or None,
-        has_tty=config.tty,
-        tty_size=(rows, columns) if config.tty else (0, 0),
-        has_stdin=config.open_stdin,
-        stdin_once=config.stdin_once,
     )
 
 

@@ -32,14 +32,13 @@ class MountRecord:
     """A resolved mount: what inspect shows of it, and how it is made.
 
     `options` are fstab words. `copy_up` says that a volume that is still empty gets the
-    image's content of that directory. `subpath` is a path inside the volume, resolved at start.
+    image's content of that directory.
     """
 
     point: MountPoint
     options: tuple[str, ...] = ()
     copy_up: bool = False
     is_anonymous: bool = False
-    subpath: str = ""
     create_source: bool = False  # dockerd makes the source of -v when it is missing
 
 
