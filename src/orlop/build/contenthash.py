@@ -78,8 +78,9 @@ class ContentHasher:
         for name in self._tree.names(path):
             child = join(path, name)
             node = self._tree.find(child)
-            if node is not None:
-                hasher.update(b"\0" + name + self._of(child, node).encode())
+            if node is not None:  # one frame per level: contexts may be 500 directories deep
+                digest = self._directory(child) if node.is_directory else self._file(child, node)
+                hasher.update(b"\0" + name + digest.encode())
         digest = self._directories[path] = "sha256:" + hasher.hexdigest()
         return digest
 

@@ -190,6 +190,7 @@ class Solver:
         self._target = definition.target.vertex if definition.target else None
         self._on_done = on_done or (lambda _vertex: None)
         self._commands: list[Command] = []
+        self._newly_wanted: list[_State] = []
 
     @property
     def is_done(self) -> bool:
@@ -234,6 +235,8 @@ class Solver:
         return self._take()
 
     def _take(self) -> list[Command]:
+        while self._newly_wanted:
+            self._advance(self._newly_wanted.pop())
         commands, self._commands = self._commands, []
         return commands
 
@@ -348,9 +351,10 @@ class Solver:
     # --- results ---
 
     def _want(self, state: _State) -> None:
+        """Demand a result; looked at when the event is done, so that long chains do not recurse."""
         if not state.is_wanted:
             state.is_wanted = True
-            self._advance(state)
+            self._newly_wanted.append(state)
 
     def _run_when_ready(self, state: _State) -> None:
         inputs = [self._states[edge.vertex] for edge in state.vertex.inputs]

@@ -112,3 +112,9 @@ def test_links_lead_nowhere_outside():
 def test_link_circles_end():
     with pytest.raises(InvalidInput, match="too many levels"):
         ContentHasher(context({"x": link("y"), "y": link("x")})).digest(Selection("/x", follows_links=True))
+
+
+def test_deep_directories_are_hashed():
+    tree = context({"/".join(["d"] * 490) + "/f": b"1"})
+
+    assert ContentHasher(tree).digest(Selection("/")).startswith("sha256:")
