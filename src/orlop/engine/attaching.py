@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from orlop.engine.detach import DEFAULT_DETACH_KEYS, DetachFilter, parse_detach_keys
 from orlop.engine.lifecycle import NotPossible, Status
 from orlop.engine.model import Container
 from orlop.engine.services import Services, emit
-from orlop.runtime.contract import TaskGone, open_attachment
+from orlop.runtime.contract import Attachment, TaskGone, open_attachment
 from orlop.runtime.spec import AttachSpec
 
 __all__ = ["AttachOptions", "AttachStream", "Attacher"]
@@ -44,9 +45,12 @@ class AttachStream:
     has_tty: bool
     input_filter: DetachFilter | None
     logs_until_ns: int = 0
+    forget: Callable[[], None] | None = None  # takes back what waits for a start that has not come
 
     def close(self) -> None:
         """Close the stream; the container goes on."""
+        if self.forget is not None:
+            self.forget()
         if self.socket is not None:
             self.socket.close()
             self.socket = None
@@ -75,25 +79,34 @@ class Attacher:
             has_stdout=options.has_stdout,
             has_stderr=options.has_stderr,
         )
-        stream = await self._connect(container, spec) if options.is_stream else None
-        emit(self._services, container, "attach")
-        return AttachStream(
-            stream,
+        stream = AttachStream(
+            None,
             config.tty,
             DetachFilter(keys) if config.tty or options.detach_keys else None,
             self._services.clock.now_ns(),
         )
+        if options.is_stream:
+            await self._connect(container, spec, stream)
+        emit(self._services, container, "attach")
+        return stream
 
-    async def _connect(self, container: Container, spec: AttachSpec) -> socket.socket | None:
+    async def _connect(self, container: Container, spec: AttachSpec, stream: AttachStream) -> None:
         task = container.task
         if task is not None:
             with contextlib.suppress(TaskGone):
-                return await task.attach(spec)
-            return None
-        ours, pending = open_attachment(spec)
+                stream.socket = await task.attach(spec)
+            return
+        stream.socket, pending = open_attachment(spec)
         container.attachments.append(pending)
-        return ours
+        stream.forget = lambda: _forget(container, pending)
 
     def detached(self, container: Container) -> None:
         """The client left by the detach keys."""
         emit(self._services, container, "detach")
+
+
+def _forget(container: Container, pending: Attachment) -> None:
+    """A client that waited for a start has left; once started, the end is the supervisor's."""
+    if pending in container.attachments:
+        container.attachments.remove(pending)
+        pending.socket.close()
