@@ -118,7 +118,7 @@ class BlobStore:
         Raises:
             IngestBusy: the ref is being written already.
         """
-        name = hashlib.sha256(ref.encode("utf-8", "surrogatepass")).hexdigest()
+        name = _ingest_name(ref)
         if name in self._busy:
             raise IngestBusy(f"{ref!r} is being received already", hint="wait for the other transfer")
         self._busy.add(name)
@@ -129,6 +129,17 @@ class BlobStore:
                 yield ingest
             finally:
                 await ingest.close()
+        finally:
+            self._busy.discard(name)
+
+    async def discard_ingest(self, ref: str) -> None:
+        """Forget what an interrupted writer of `ref` has left; nothing is done while somebody writes it."""
+        name = _ingest_name(ref)
+        if name in self._busy:
+            return
+        self._busy.add(name)
+        try:
+            await offload.thread(shutil.rmtree, os.path.join(self._ingests, name), ignore_errors=True)
         finally:
             self._busy.discard(name)
 
@@ -309,6 +320,10 @@ class BlobStore:
             freed += unlink_sized(data)
             shutil.rmtree(folder, ignore_errors=True)
         return freed
+
+
+def _ingest_name(ref: str) -> str:
+    return hashlib.sha256(ref.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _insert(tx: Tx, info: BlobInfo, lease: LeaseId) -> None:

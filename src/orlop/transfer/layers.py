@@ -80,9 +80,12 @@ class LayerFetcher:
         self._flights: SingleFlight[Digest, None] = SingleFlight("layer")
         self._watchers: dict[Digest, _Watchers] = {}
 
-    async def has(self, diff_id: Digest, lease: LeaseId) -> bool:
-        """True when the layer is stored; it is held by `lease` then."""
-        return await self._layers.hold(diff_id, lease) is not None
+    async def has(self, descriptor: Descriptor, diff_id: Digest, lease: LeaseId) -> bool:
+        """True when the layer is stored; it is held by `lease` then, and received bytes of it are dropped."""
+        if await self._layers.hold(diff_id, lease) is None:
+            return False
+        await self._blobs.discard_ingest(_ingest_ref(descriptor))
+        return True
 
     async def fetch(
         self, repository: Repository, descriptor: Descriptor, diff_id: Digest, lease: LeaseId, report: Report
@@ -93,7 +96,7 @@ class LayerFetcher:
             DigestMismatch: the registry's bytes are not what the manifest or config promises.
             OrlopError: as the registry, the decompressor and the layer store raise.
         """
-        while not await self.has(diff_id, lease):
+        while not await self.has(descriptor, diff_id, lease):
             watchers = self._watchers.setdefault(diff_id, _Watchers())
             if watchers.last is not None:
                 report(watchers.last)
@@ -121,7 +124,7 @@ class LayerFetcher:
         if self._slots.locked():
             watchers.report(Progress("Waiting", identifier, is_layer=True))
         async with self._slots, self._leases.hold(f"pull layer {descriptor.digest}") as lease:
-            async with self._blobs.ingest(f"layer {descriptor.digest}", lease, descriptor) as ingest:
+            async with self._blobs.ingest(_ingest_ref(descriptor), lease, descriptor) as ingest:
                 one = _Transfer(repository, descriptor, diff_id, ingest, watchers.report)
                 was_resumed = ingest.offset > 0
                 try:
@@ -250,6 +253,10 @@ class _Inflater:
     def _choose(self) -> Decompressor:
         self._chosen = layer_decompressor(self._media_type, self._head, self._limit_bytes)
         return self._chosen
+
+
+def _ingest_ref(descriptor: Descriptor) -> str:
+    return f"layer {descriptor.digest}"
 
 
 def _take(pieces: Iterator[bytes]) -> list[bytes]:

@@ -237,7 +237,7 @@ class Puller:
     ) -> None:
         missing: list[tuple[Descriptor, Digest]] = []
         for descriptor, diff_id in pairs:
-            is_there = await self._fetcher.has(diff_id, lease)
+            is_there = await self._fetcher.has(descriptor, diff_id, lease)
             status = "Already exists" if is_there else "Pulling fs layer"
             report(Progress(status, short(descriptor.digest), is_layer=True))
             if not is_there:
