@@ -12,6 +12,8 @@ import select
 import time
 from collections.abc import Callable
 
+from orlop.base import log
+
 __all__ = ["HANGUP", "READ", "WRITE", "Loop", "Timer"]
 
 READ = select.EPOLLIN
@@ -37,18 +39,24 @@ class Loop:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._callbacks: dict[int, tuple[Callable[[], None], Callable[[], None] | None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._is_running = True
 
-    def watch(self, fd: int, events: int, callback: Callable[[], None]) -> None:
-        """Call back when `fd` is ready for any of `events` (or broken); replaces an earlier watch."""
+    def watch(
+        self, fd: int, events: int, callback: Callable[[], None], on_error: Callable[[], None] | None = None
+    ) -> None:
+        """Call back when `fd` is ready for any of `events` (or broken); replaces an earlier watch.
+
+        A callback that raises ends `run`, unless `on_error` is there to get rid of its guest: one
+        client's trouble is not the container's.
+        """
         if fd in self._callbacks:
             self._epoll.modify(fd, events)
         else:
             self._epoll.register(fd, events)
-        self._callbacks[fd] = callback
+        self._callbacks[fd] = (callback, on_error)
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`; to be done before it is closed. May be repeated."""
@@ -71,9 +79,9 @@ class Loop:
             for fd, _ in self._epoll.poll(self._timeout_s()):
                 # An earlier callback of this round may have unwatched it. If another file has taken
                 # its number since, the callback finds nothing to read and returns.
-                callback = self._callbacks.get(fd)
-                if callback is not None:
-                    callback()
+                watched = self._callbacks.get(fd)
+                if watched is not None:
+                    _call(*watched)
             self._fire_timers()
 
     def close(self) -> None:
@@ -92,3 +100,13 @@ class Loop:
             callback, timer.callback = timer.callback, None
             if callback is not None:
                 callback()
+
+
+def _call(callback: Callable[[], None], on_error: Callable[[], None] | None) -> None:
+    try:
+        callback()
+    except Exception as error:
+        if on_error is None:
+            raise
+        log.error("a client of the supervisor was dropped", error=f"{type(error).__name__}: {error}")
+        on_error()

@@ -118,7 +118,7 @@ class _Client:
         self._channel = Channel(sock)
         self._queue: deque[dict[str, Any]] = deque()
         self._is_open = True
-        loop.watch(sock.fileno(), READ, self._ready)
+        loop.watch(sock.fileno(), READ, self._ready, self.close)
 
     @property
     def is_flushed(self) -> bool:
@@ -151,7 +151,8 @@ class _Client:
                 self.close()
                 return
             self._queue.popleft()
-        self._loop.watch(self._channel.fileno(), READ | (WRITE if self._queue else 0), self._ready)
+        events = READ | (WRITE if self._queue else 0)
+        self._loop.watch(self._channel.fileno(), events, self._ready, self.close)
 
     def _ready(self) -> None:
         if self._queue:

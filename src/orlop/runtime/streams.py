@@ -155,7 +155,7 @@ class Streams:
             self.input.close()
 
     def _watch(self, fd: int) -> None:
-        self._loop.watch(fd, READ, lambda: self._readable(fd))
+        self._loop.watch(fd, READ, lambda: self._readable(fd), lambda: self._finish_output(fd))
 
     def _readable(self, fd: int) -> None:
         if fd in self._outputs:
@@ -241,7 +241,7 @@ class InputPump:
             try:
                 self._pending = self._pending[os.write(self._writer, self._pending) :]
             except BlockingIOError:
-                self._loop.watch(self._writer, WRITE, self._flush)
+                self._loop.watch(self._writer, WRITE, self._flush, self.close)
                 return
             except OSError:  # EPIPE, EIO: the process closed its input
                 self.close()
@@ -363,7 +363,7 @@ class Attached:
             return
         events = (WRITE if self._queue else 0) | (READ if self._wants_input() else 0)
         if events or not self._reads:
-            self._loop.watch(self._socket.fileno(), events or HANGUP, self._ready)
+            self._loop.watch(self._socket.fileno(), events or HANGUP, self._ready, self.close)
         else:  # a hang-up must wait until the input that came before it has found room
             self._loop.unwatch(self._socket.fileno())
 

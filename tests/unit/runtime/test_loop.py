@@ -1,5 +1,7 @@
 import os
 
+import pytest
+
 from orlop.runtime.loop import READ, Loop
 
 
@@ -58,3 +60,37 @@ def test_what_was_unwatched_in_the_same_round_is_not_called():
     for pair in pipes:
         os.close(pair[0])
         os.close(pair[1])
+
+
+def test_trouble_with_a_guest_costs_the_guest_only():
+    loop = Loop()
+    reader, writer = os.pipe()
+    seen = []
+
+    def drop():
+        loop.unwatch(reader)
+        seen.append("dropped")
+        loop.stop()
+
+    loop.watch(reader, READ, lambda: 1 // 0, drop)
+    os.write(writer, b"x")
+    loop.run()
+
+    assert seen == ["dropped"]
+    loop.close()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_trouble_of_our_own_ends_the_loop():
+    loop = Loop()
+    reader, writer = os.pipe()
+    loop.watch(reader, READ, lambda: 1 // 0)
+    os.write(writer, b"x")
+
+    with pytest.raises(ZeroDivisionError):
+        loop.run()
+
+    loop.close()
+    os.close(reader)
+    os.close(writer)
