@@ -59,7 +59,7 @@ async def _make(
     image = await services.images.resolve(request.config.image)
     _check_platform(request.platform, image)
     inherited = image_run_config(image)
-    config = _own_config(merge_config(request.config, inherited), request.host, container_id)
+    config = _own_config(services, merge_config(request.config, inherited), request.host, container_id)
     host = apply_defaults(request.host, services.defaults)
     _check_launch(host)
     _check_shared(services, host)
@@ -113,13 +113,17 @@ def image_run_config(image: Image) -> ContainerConfig:
     return gojson.decode(ContainerConfig, document.get("config") or {})
 
 
-def _own_config(config: ContainerConfig, host: HostConfig, container_id: ContainerId) -> ContainerConfig:
+def _own_config(
+    services: Services, config: ContainerConfig, host: HostConfig, container_id: ContainerId
+) -> ContainerConfig:
+    """With the host name that the container gets: its own, or that of the network which it shares."""
     if config.hostname:
         return config
     if host.network_mode == "host" or host.uts_mode == "host":
         return replace(config, hostname=os.uname().nodename)
     if host.network_mode.startswith("container:"):
-        return config
+        other = services.catalog.get(host.network_mode.removeprefix("container:")).record.config
+        return replace(config, hostname=other.hostname, domainname=other.domainname)
     return replace(config, hostname=container_id[:12])
 
 

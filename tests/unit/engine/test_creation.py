@@ -157,3 +157,12 @@ async def test_prune_takes_what_does_not_run(made):
     assert len(result.containers_deleted) == 1
     assert result.space_reclaimed == 7
     assert sorted(made.catalog.names) == ["busy", "old"]
+
+
+@scenario
+async def test_a_shared_network_brings_its_host_name(made):
+    await made.create("base", hostname="box", domainname="lan")
+    await made.create("guest", HostConfig(network_mode="container:base"))
+
+    config = made.containers.get("guest").record.config
+    assert (config.hostname, config.domainname) == ("box", "lan")
