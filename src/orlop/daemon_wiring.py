@@ -309,8 +309,11 @@ def _image_users(catalog: Catalog) -> Iterable[tuple[str, ImageUser]]:
 
 def _engine_id(data_root: str) -> str:
     """A stable id of this engine: of its state directory on this machine."""
-    with open("/etc/machine-id", encoding="ascii") as file:
-        machine = file.read().strip()
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            machine = file.read().strip()
+    except OSError:  # a chroot or a minimal image: its name has to do
+        machine = os.uname().nodename
     return hashlib.sha256(f"{machine}:{data_root}".encode()).hexdigest()[:36]
 
 
