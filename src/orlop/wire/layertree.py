@@ -31,7 +31,8 @@ OPAQUE_NAME: Final = b".wh..wh..opq"
 MAX_LINK_BYTES = 4095
 MAX_LINK_HOPS = 40  # as the kernel
 MAX_DEPTH = 2048
-MAX_WALK = 8192  # components looked at for one entry, links included
+MAX_WALK = 8192  # components looked at for one entry, links included;
+WALK_BASE, WALK_PER_ENTRY = 1_000_000, 50  # and for all entries together: links must not multiply the work
 
 _FORBIDDEN_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 _DIRECTORY, _SYMLINK, _FILE = EntryKind.DIRECTORY, EntryKind.SYMLINK, EntryKind.FILE
@@ -75,6 +76,7 @@ class LayerTree:
         self.root = _implied_directory()
         self.entry_count = 0
         self.has_root = False  # an entry for the root itself was among them
+        self._walked = 0
         self._directories: dict[bytes, Inode] = {b"": self.root}  # raw parent path -> what it resolved to
 
     def add(self, entry: TarEntry) -> None:
@@ -125,14 +127,17 @@ class LayerTree:
             self.has_root = True
             return
         base = names.pop()
-        directory = self._resolve(names, entry)
+        raw, _, last = path.rpartition(b"/")
+        is_plain = last == base  # not so for "a/."
+        directory = self._parent(raw, names, entry) if is_plain else self._resolve(names, entry)
         if base == OPAQUE_NAME:
             directory.opaque = True
             return
         if base[:4] == WHITEOUT_PREFIX:
             self._white_out(directory, base[4:], entry)
             return
-        self._directories[path.rpartition(b"/")[0]] = directory
+        if is_plain:
+            self._directories[raw] = directory
         self._place(directory, base, entry)
 
     def _place(self, directory: Inode, base: bytes, entry: TarEntry) -> None:
@@ -213,6 +218,16 @@ class LayerTree:
         if inode.children is not None or inode.entry.kind is _SYMLINK:
             self._directories = {b"": self.root}  # some of them may have led through it
 
+    def _parent(self, raw: bytes, names: list[bytes], entry: TarEntry) -> Inode:
+        """`_resolve` with a short way for the usual case: the directory's own parent is known already."""
+        above, _, name = raw.rpartition(b"/")
+        known = self._directories.get(above)
+        if known is not None and name not in _ODD:
+            child = self._step(known, name, entry, create=True)
+            if child.children is not None:
+                return child
+        return self._resolve(names, entry)
+
     def _resolve(self, names: list[bytes], entry: TarEntry, *, create: bool = True) -> Inode:
         """The directory that `names` lead to, made on the way where missing."""
         stack = [self.root]
@@ -221,6 +236,7 @@ class LayerTree:
         while pending:
             name = pending.pop()
             steps += 1
+            self._walked += 1
             if name in _ODD:  # from link targets only
                 if name == b".." and len(stack) > 1:
                     stack.pop()
@@ -233,6 +249,8 @@ class LayerTree:
                 target = child.entry.link
                 stack = [self.root] if target[:1] == b"/" else stack
                 pending += target.split(b"/")[::-1]
+            if self._walked > WALK_BASE + WALK_PER_ENTRY * self.entry_count:
+                raise self._refuse(entry, "the links of this layer lead through too many directories")
             if hops > MAX_LINK_HOPS or steps > MAX_WALK or len(stack) > MAX_DEPTH:
                 raise self._refuse(entry, "its path leads through too many links or directories")
         return stack[-1]

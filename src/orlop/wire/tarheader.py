@@ -109,6 +109,7 @@ _POSIX, _GNU = b"ustar\x00", b"ustar  \x00"
 _FILE = EntryKind.FILE
 _SPACES = b" " * 8
 _ENDS = b"\0 "
+_CHECKSUM_ENDS = (b"\0 ", b" \0")  # the two common ways; what int() takes beyond digits, the sum settles
 
 _owners: dict[bytes, tuple[int, int, int]] = {}  # mode, uid and gid fields seen so far: few distinct ones
 _times: dict[bytes, int] = {}
@@ -146,7 +147,7 @@ def check_checksum(block: bytes, stored: bytes, offset: int) -> None:
         TarError: neither matches.
     """
     try:
-        wanted = parse_number(stored)
+        wanted = int(stored[:6], 8) if stored[6:] in _CHECKSUM_ENDS else parse_number(stored)
     except ValueError:
         wanted = -1
     # adler32's low half is the byte sum plus one modulo 65521: exact here while all bytes are ASCII

@@ -47,6 +47,7 @@ ACCEPTED = {
     "absolute": ([f(b"/a/b")], {b"a": {b"b": None}}),
     "doubled slashes": ([f(b"//a//./b")], {b"a": {b"b": None}}),
     "trailing slashes": ([d(b"a//")], {b"a": {}}),
+    "trailing dot": ([d(b"a/."), f(b"a/x"), d(b"a/./b/./."), f(b"a/b/y")], {b"a": {b"x": None, b"b": {b"y": None}}}),
     "root only": ([d(b"./"), d(b"/"), d(b".")], {}),
     "odd bytes": ([f(b"a\n\\\xff\xfe")], {b"a\n\\\xff\xfe": None}),
     "255 bytes": ([f(b"x" * 255)], {b"x" * 255: None}),
@@ -153,3 +154,19 @@ def test_overlay_attributes_never_reach_the_tree():
     )
 
     assert [inode.entry.xattrs for inode in (root, *root.children.values())] == [{b"user.a": b"b"}] * 3
+
+
+def test_links_cannot_multiply_the_work():
+    chain = [ln(b"l%d" % n, b"./" * 1000 + b"l%d" % (n + 1)) for n in range(7)]
+
+    with pytest.raises(TarError, match="too many directories"):
+        tree_of(*chain, d(b"l7"), *[f(b"l0/%d/x" % n) for n in range(1000)])
+
+
+def test_two_thousand_nested_directories_are_fine():
+    root = tree_of(*[d(b"/".join([b"d"] * depth)) for depth in range(1, 2000)])
+
+    depth = 0
+    while root.children:
+        root, depth = root.children[b"d"], depth + 1
+    assert depth == 1999
