@@ -84,7 +84,7 @@ class RuntimeExecutor:
             if code != 0:
                 raise CommandFailed(" ".join(request.args), code)
             failpoints.hit("build.step.before-commit")
-            stubs = {*MOUNT_STUBS, "etc", *(mount.target.strip("/") for mount in mounts)}
+            stubs = {*MOUNT_STUBS, *(mount.target.strip("/") for mount in mounts)}
             return (await self._snapshots.commit(key, lease, stubs=stubs)).diff_id
         finally:
             await self._clean_up(key, run_dir)

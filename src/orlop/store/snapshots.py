@@ -204,7 +204,7 @@ class Snapshots:
         return [Change(path, ChangeKind(kind)) for path, kind in result["changes"]]
 
     async def usage(self, key: SnapshotKey) -> int:
-        """Bytes on disk that the snapshot alone takes. Raises SnapshotNotFound."""
+        """Bytes of the files that the snapshot alone has. Raises SnapshotNotFound."""
         await self.layers_of(key)
         with _open_directory(os.path.join(self._folder(key), "upper")) as upper:
             result = await self._workers.run("trees.usage", {}, fds=[upper])
@@ -222,7 +222,7 @@ class Snapshots:
 
         `latest_ns` is the time that later modification times are set back to (SOURCE_DATE_EPOCH). A
         snapshot that is written to meanwhile gives some mixture of old and new; freeze it first.
-        `stubs` are paths left out while they are empty: places for mounts that the user did not make.
+        `stubs` are paths that were made for mounts only: see `stubs`.
 
         Raises:
             SnapshotNotFound, StoreFull: as named.
@@ -231,7 +231,13 @@ class Snapshots:
         infos = await self._layers.infos(await self.layers_of(key))
         lowers = await self._mount(infos)
         root = await offload.thread(_root_of, infos, lowers)
-        job = {"offset": TAR_OFFSET, "root": root, "latest_ns": latest_ns, "stubs": list(stubs)}
+        job = {
+            "offset": TAR_OFFSET,
+            "root": root,
+            "latest_ns": latest_ns,
+            "stubs": list(stubs),
+            "lowers": self._visible(infos, lowers),
+        }
         async with self._layers.stage(lease) as staged:
             with _open_directory(os.path.join(self._folder(key), "upper")) as upper:
                 try:

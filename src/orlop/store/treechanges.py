@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
 
-from orlop.store.treewalk import Entry, find_directory, join, walk
+from orlop.store.treewalk import Entry, Keep, find_directory, join, walk
 from orlop.store.whiteout import is_opaque, is_whiteout
 
 __all__ = ["ADDED", "DELETED", "MODIFIED", "find_changes"]
@@ -18,13 +17,16 @@ __all__ = ["ADDED", "DELETED", "MODIFIED", "find_changes"]
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
 
-def find_changes(upper: int, lower: int, stubs: Collection[bytes] = ()) -> list[tuple[str, int]]:
-    """(path, kind) sorted by path; paths begin with a slash. `lower` is the merged tree below.
+def find_changes(upper: int, lower: int, keep: Keep | None = None) -> list[tuple[str, int]]:
+    """(path, kind) sorted by path; paths begin with a slash.
 
-    What only holds `stubs` (see `treewalk.walk`) is no change either.
+    Args:
+        upper: what was written.
+        lower: the merged tree below.
+        keep: what of it counts; see `treewalk.walk`.
     """
     found: dict[bytes, int] = {}
-    for path, fd, entries in walk(upper, stubs):
+    for path, fd, entries in walk(upper, keep):
         beneath = find_directory(lower, path)
         try:
             here = _compare(path, entries, beneath)
@@ -38,26 +40,7 @@ def find_changes(upper: int, lower: int, stubs: Collection[bytes] = ()) -> list[
         if path and any(kind != MODIFIED for kind in here.values()):
             found.setdefault(path, MODIFIED)
         found |= here
-    for path in {stub.rpartition(b"/")[0] for stub in stubs} & found.keys():
-        is_bare = not any(other.startswith(path + b"/") for other in found)
-        if is_bare and (found[path] == ADDED or _differs_in_time_only(upper, lower, path)):
-            del found[path]
     return [("/" + os.fsdecode(path), found[path]) for path in sorted(found)]
-
-
-def _differs_in_time_only(upper: int, lower: int, path: bytes) -> bool:
-    """True for a directory of both trees whose time alone is another: a stub was made in it."""
-    seen = []
-    for tree in (upper, lower):
-        fd = find_directory(tree, path)
-        if fd is None:
-            return False
-        try:
-            status = os.fstat(fd)
-        finally:
-            os.close(fd)
-        seen.append((status.st_mode, status.st_uid, status.st_gid))
-    return seen[0] == seen[1]
 
 
 def _compare(path: bytes, entries: list[Entry], beneath: int | None) -> dict[bytes, int]:

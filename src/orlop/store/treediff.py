@@ -11,10 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection
 from typing import Any
 
-from orlop.store.treewalk import join, walk
+from orlop.store.treewalk import Keep, join, walk
 from orlop.store.whiteout import is_opaque, is_whiteout, read_xattrs
 from orlop.wire.layertree import OPAQUE_NAME, WHITEOUT_PREFIX
 from orlop.wire.tarheader import EntryKind, TarEntry, TarError, show
@@ -39,11 +38,9 @@ _KINDS = {
 class TreeDiff:
     """One diff; `run` once."""
 
-    def __init__(
-        self, target: int, offset: int, latest_ns: int | None, stubs: Collection[bytes] = ()
-    ) -> None:
+    def __init__(self, target: int, offset: int, latest_ns: int | None, keep: Keep | None = None) -> None:
         self._target = target
-        self._stubs = stubs
+        self._keep = keep
         self._start = self._offset = offset
         self._latest_ns = latest_ns
         self._pending = bytearray()
@@ -55,7 +52,7 @@ class TreeDiff:
         status = os.fstat(upper)
         if (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != root:
             self._emit(self._entry(b"./", status, read_xattrs(upper)))
-        for path, fd, entries in walk(upper, self._stubs):
+        for path, fd, entries in walk(upper, self._keep):
             if path and is_opaque(fd):
                 self._emit(TarEntry(join(path, OPAQUE_NAME), EntryKind.FILE, 0))
             for name, status in entries:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 
 from orlop.kernel.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from orlop.store.whiteout import is_opaque
 
-__all__ = ["DIRECTORY", "find_directory", "join", "list_directory", "open_directory", "walk"]
+__all__ = ["DIRECTORY", "Entry", "Keep", "find_directory", "join", "list_directory", "open_directory", "walk"]
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_PIECE = 3800  # bytes of path in one call; the kernel takes 4095
@@ -22,6 +21,7 @@ _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 Entry = tuple[bytes, os.stat_result]
+Keep = Callable[[int, bytes, list[Entry]], list[Entry]]
 
 
 def join(path: bytes, name: bytes) -> bytes:
@@ -69,12 +69,12 @@ def list_directory(fd: int) -> list[Entry]:
     return entries
 
 
-def walk(root: int, stubs: Collection[bytes] = ()) -> Iterator[tuple[bytes, int, list[Entry]]]:
+def walk(root: int, keep: Keep | None = None) -> Iterator[tuple[bytes, int, list[Entry]]]:
     """Every directory from `root` down: (path, fd valid until the next step, sorted entries).
 
-    Names in `stubs` are left out while they are empty files or directories: a container's own mounts
-    (`/etc/hosts`, `/proc`) need them, the user did not make them. A directory among them (`/etc`) goes, too,
-    when there is nothing but stubs in it.
+    Args:
+        root: fd of the tree.
+        keep: what of a directory (fd, path, entries) is to be seen and entered; everything without it.
     """
     pending = [b""]
     while pending:
@@ -84,35 +84,12 @@ def walk(root: int, stubs: Collection[bytes] = ()) -> Iterator[tuple[bytes, int,
             continue
         try:
             entries = list_directory(fd)
-            if stubs:
-                entries = [entry for entry in entries if not _is_stub(fd, path, entry, stubs)]
+            if keep is not None:
+                entries = keep(fd, path, entries)
             yield path, fd, entries
         finally:
             os.close(fd)
         pending += [join(path, name) for name, status in reversed(entries) if stat.S_ISDIR(status.st_mode)]
-
-
-def _is_stub(directory: int, path: bytes, entry: Entry, stubs: Collection[bytes]) -> bool:
-    name, status = entry
-    if join(path, name) not in stubs:
-        return False
-    if stat.S_ISREG(status.st_mode):
-        return status.st_size == 0 and status.st_nlink == 1
-    if not stat.S_ISDIR(status.st_mode):
-        return False
-    fd = find_directory(directory, name)
-    if fd is None:
-        return True
-    try:
-        inside = list_directory(fd)
-        if not inside:
-            return True
-        # a parent that was made, or only touched, for the stubs in it; not one that the user changed
-        is_plain = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o755, 0, 0)
-        full = join(path, name)
-        return is_plain and not is_opaque(fd) and all(_is_stub(fd, full, entry, stubs) for entry in inside)
-    finally:
-        os.close(fd)
 
 
 def _split(path: bytes) -> tuple[bytes, bytes]:

@@ -185,11 +185,12 @@ def test_a_hostile_tree_is_thrown_away(store):
             child = os.open("d", os.O_RDONLY, dir_fd=deep)
             os.close(deep)
             deep = child
+        os.symlink("seven77", "link", dir_fd=deep)
         os.close(deep)
         os.symlink("/", f"{workspace.upper}/root")
         os.mkdir(f"{workspace.upper}/.orlop-0")
         write(f"{workspace.upper}/.orlop-1")
-        assert await store.snapshots.usage(KEY) >= 5000 * 4096
+        assert await store.snapshots.usage(KEY) == len("/") + len("seven77") + len("x")
         with pytest.raises(TarError):
             await store.snapshots.commit(KEY, await store.leases.create("test"))
         await store.snapshots.discard(KEY)
@@ -328,34 +329,70 @@ def test_whiteouts_and_opaque_directories_hide_lower_names(make_store, way):
     asyncio.run(scenario())
 
 
-def test_stubs_are_no_changes_while_they_are_empty(store):
-    stubs = ("dev", "etc/hosts", "etc/hostname", "only/here")
+PLAIN = tar_of(("etc/", b""), ("etc/passwd", b"root\n"))
+STUBS = ("dev", "etc/hosts", "etc/hostname", "only/here")
+
+
+def write_stubs(upper):
+    for directory in ("dev", "etc", "only"):
+        (upper / directory).mkdir(exist_ok=True)
+    for name in ("etc/hosts", "etc/hostname", "only/here"):
+        (upper / name).touch()
+
+
+def changes_and_names(store, layers, prepare):
+    """What `docker diff` shows and what a commit keeps, once `prepare` has written to the upper."""
 
     async def scenario():
-        await store.snapshots.prepare(KEY, [])
-        upper = Path((await store.snapshots.open(KEY)).upper)
-        for directory in ("dev", "etc", "only"):
-            (upper / directory).mkdir()
-        for name in ("etc/hosts", "only/here"):
-            (upper / name).touch()
-        (upper / "etc/hostname").write_text("written")
-        changes = await store.snapshots.changes(KEY, stubs=stubs)
-        layer = await store.snapshots.commit(KEY, await store.leases.create("test"), stubs=stubs)
-        return kinds(changes), sorted(os.listdir(f"{await store.layers.mount(layer.diff_id)}/etc"))
+        lease = await store.leases.create("test")
+        await store.snapshots.prepare(KEY, [(await store.add(data)).diff_id for data in layers])
+        prepare(Path((await store.snapshots.open(KEY)).upper))
+        changes = await store.snapshots.changes(KEY, stubs=STUBS)
+        layer = await store.snapshots.commit(KEY, lease, stubs=STUBS)
+        fd, offset, size = store.layers.open(layer.diff_id)
+        with os.fdopen(fd, "rb") as file:
+            file.seek(offset)
+            entries = [entry.path.decode() for entry in scan(file.read(size))]
+        return kinds(changes), entries
 
-    changes, names = asyncio.run(scenario())
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("layers", [[], [PLAIN]])
+def test_stubs_are_no_changes_while_they_are_empty(store, layers):
+    assert changes_and_names(store, layers, write_stubs) == ({}, [])
+
+
+def test_a_stub_that_was_written_to_is_a_change(store):
+    def prepare(upper):
+        write_stubs(upper)
+        (upper / "etc/hostname").write_text("written")
+
+    changes, names = changes_and_names(store, [], prepare)
 
     assert changes == {"/etc": "A", "/etc/hostname": "A"}
-    assert names == ["hostname"]
+    assert names == ["etc/", "etc/hostname"]
 
 
-def test_a_layer_may_occur_twice_in_an_image(store):
-    async def scenario():
-        empty, base = await store.add(bytes(1024)), await store.add(BASE)
-        stack = [empty.diff_id, base.diff_id, empty.diff_id, base.diff_id, empty.diff_id]
-        workspace = await store.snapshots.prepare(KEY, stack)
-        with overlay(workspace) as root:
-            assert sorted(os.listdir(root)) == ["etc", "tmp", "var"]
-        assert await store.snapshots.changes(KEY) == []
+def test_a_directory_with_stubs_that_was_changed_itself_is_a_change(store):
+    def prepare(upper):
+        write_stubs(upper)
+        (upper / "etc").chmod(0o700)
 
-    asyncio.run(scenario())
+    changes, names = changes_and_names(store, [PLAIN], prepare)
+
+    assert changes == {"/etc": "M"}
+    assert names == ["etc/"]
+
+
+def test_what_the_layers_have_is_no_stub(store):
+    """BASE has etc/hosts: an empty one above it was emptied by the user."""
+
+    def prepare(upper):
+        (upper / "etc").mkdir()
+        (upper / "etc/hosts").touch()
+
+    changes, names = changes_and_names(store, [BASE], prepare)
+
+    assert changes == {"/etc": "M", "/etc/hosts": "M"}
+    assert names == ["etc/", "etc/hosts"]
