@@ -22,6 +22,7 @@ __all__ = [
     "host_devices",
     "mount_dev",
     "mount_dev_children",
+    "new_shared_memory",
 ]
 
 DEFAULT_DEVICES = (
@@ -57,12 +58,12 @@ def mount_dev(root: RootedDir) -> int:
     return fd
 
 
-def mount_dev_children(dev_fd: int, *, shm_size_bytes: int | None, covered: frozenset[str]) -> int:
+def mount_dev_children(dev_fd: int, *, shm_fd: int, covered: frozenset[str]) -> int:
     """devpts, shm and mqueue below /dev; returns the fd of devpts, whose terminals are the container's.
 
     Args:
         dev_fd: the container's /dev, as `mount_dev` returned it.
-        shm_size_bytes: None when the container has no /dev/shm of its own.
+        shm_fd: what becomes /dev/shm, -1 for nothing; closed here.
         covered: targets that requested mounts will cover; not mounted here.
     """
     safe = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
@@ -79,16 +80,18 @@ def mount_dev_children(dev_fd: int, *, shm_size_bytes: int | None, covered: froz
         queues = mount.new_filesystem("mqueue", {"source": "mqueue"}, safe | mount.MOUNT_ATTR_NODEV)
         _attach_below(dev_fd, "mqueue", queues)
         os.close(queues)
-    if shm_size_bytes is not None and "/dev/shm" not in covered:
-        shm_options: dict[str, str | bytes | None] = {
-            "source": "shm",
-            "mode": "1777",
-            "size": str(shm_size_bytes),
-        }
-        shm = mount.new_filesystem("tmpfs", shm_options, safe | mount.MOUNT_ATTR_NODEV)
-        _attach_below(dev_fd, "shm", shm)
-        os.close(shm)
+    if shm_fd >= 0:
+        if "/dev/shm" not in covered:
+            _attach_below(dev_fd, "shm", shm_fd)
+        os.close(shm_fd)
     return devpts
+
+
+def new_shared_memory(size_bytes: int) -> int:
+    """A detached tmpfs for /dev/shm."""
+    options: dict[str, str | bytes | None] = {"source": "shm", "mode": "1777", "size": str(size_bytes)}
+    safe = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC | mount.MOUNT_ATTR_NODEV
+    return mount.new_filesystem("tmpfs", options, safe)
 
 
 def _attach_below(dev_fd: int, name: str, fd: int) -> None:

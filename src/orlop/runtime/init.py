@@ -33,6 +33,7 @@ from orlop.runtime import cgroupfs, confine, devices, reaper, rootfs, terminal
 from orlop.runtime.identity import UserUnknown
 from orlop.runtime.lookpath import ExecFailed, describe_errno
 from orlop.runtime.plan import InitPlan
+from orlop.runtime.sharedmemory import open_shared_memory
 from orlop.runtime.spec import MountSpec
 
 __all__ = ["READY", "fail", "place_standard_fds", "run_init"]
@@ -54,6 +55,7 @@ class _Init:
         self.sources: list[rootfs.Source] = []
         self.cgroup_sources: cgroupfs.Sources | None = None
         self.null_fd = -1
+        self.shm_fd = -1
         self.root_fd = -1
         self.proc_fd = -1
         self.dev_fd = -1
@@ -171,6 +173,7 @@ def _open_sources(state: _Init) -> None:
         for path in ("/dev/shm", "/dev/mqueue"):
             if path not in present and os.path.isdir(path):
                 mounts.insert(0, MountSpec("bind", path, path, ("rbind", "nosuid", "nodev", "noexec")))
+    state.shm_fd = open_shared_memory(state.spec.ipc)
     state.sources = rootfs.open_sources(mounts)
     state.null_fd = rootfs.open_null()
     state.cgroup_sources = cgroupfs.open_sources(state.plan.cgroup)
@@ -197,11 +200,10 @@ def _mount_dev(state: _Init) -> None:
     if "/dev" in state.covered:  # the user brings a whole /dev: it stays as it is
         return
     state.dev_fd = devices.mount_dev(state.root)
-    has_shm = state.spec.ipc not in {"host", "none"}
+    if state.shm_fd < 0 and state.spec.ipc not in {"host", "none"}:
+        state.shm_fd = devices.new_shared_memory(state.spec.shm_size_bytes)
     covered = state.covered | ({"/dev/shm", "/dev/mqueue"} if state.spec.ipc == "host" else frozenset())
-    state.devpts_fd = devices.mount_dev_children(
-        state.dev_fd, shm_size_bytes=state.spec.shm_size_bytes if has_shm else None, covered=covered
-    )
+    state.devpts_fd = devices.mount_dev_children(state.dev_fd, shm_fd=state.shm_fd, covered=covered)
     devices.add_devices(state.root, state.plan.devices)
 
 

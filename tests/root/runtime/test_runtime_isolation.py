@@ -151,6 +151,24 @@ def test_joining_the_namespaces_of_another_container(containers):
     assert output.text.split() == wanted
 
 
+def test_shared_memory_comes_with_the_joined_ipc_namespace(containers):
+    async def scenario(h):
+        first, stream = await h.start(
+            "sh", "-c", "echo together > /dev/shm/x; echo ready; sleep 100", ipc="shareable"
+        )
+        with stream:
+            await read_until(stream, b"ready")
+        output = await h.shell("cat /dev/shm/x; echo back > /dev/shm/y", ipc=f"/proc/{first.pid}/ns/ipc")
+        seen = await h.exec(first, "cat", "/dev/shm/y")
+        await first.signal(9)
+        await first.wait()
+        return output, seen
+
+    output, seen = containers(scenario)
+
+    assert (output.text, seen.text) == ("together\n", "back\n")
+
+
 def test_unshare_and_unknown_calls_are_refused_by_the_filter(containers):
     output = containers(lambda h: h.shell("unshare -m true; echo $?; unshare -U true; echo $?"))
 
