@@ -73,7 +73,12 @@ def plan_init(
     *,
     is_in_unified: bool,
 ) -> InitPlan:
-    """Everything init needs, in one value."""
+    """Everything init needs, in one value.
+
+    Raises:
+        ValueError: something in the spec is unknown or would reach beyond the container.
+    """
+    _check_sysctls(spec)
     masked, read_only = spec.masked_paths, spec.read_only_paths
     if spec.is_privileged:
         masked, read_only = masked or (), read_only or ()
@@ -94,6 +99,24 @@ def plan_init(
 def _compile(profile: dict[str, Any] | None, kept: int) -> bytes | None:
     """The default policy is compiled once per set of capabilities; see `seccomp.compile_profile`."""
     return seccomp.compile_profile(profile, frozenset(capabilities.names_of(kept)))
+
+
+def _check_sysctls(spec: ContainerSpec) -> None:
+    """Init writes them with the host's privileges: only those of a namespace of the container's own."""
+    for name in spec.sysctls:
+        dotted = name.replace("/", ".")
+        is_known = any(
+            dotted == item or (item.endswith(".") and dotted.startswith(item))
+            for item in defaults.NAMESPACED_SYSCTLS
+        )
+        if dotted.startswith("net."):
+            is_own = spec.network != "host"
+        elif dotted == "kernel.domainname":
+            is_own = spec.uts != "host"
+        else:
+            is_own = spec.ipc != "host"
+        if not is_known or not is_own or not all(dotted.split(".")):
+            raise ValueError(f'sysctl "{name}" is not in a separate kernel namespace')
 
 
 @functools.cache

@@ -325,6 +325,27 @@ def test_sysctls_are_set_in_the_containers_namespaces(containers):
     assert output.text.split() == ["0", "4242"]
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("kernel.core_pattern", {}),
+        ("vm.swappiness", {}),
+        ("net.ipv4.ip_forward", {"network": "host"}),
+        ("kernel.msgmax", {"ipc": "host"}),
+        ("net..core", {}),
+        ("net/../kernel/core_pattern", {}),
+        ("fs.mqueue/../../kernel/core_pattern", {}),
+    ],
+)
+def test_sysctls_that_would_change_the_host_are_refused(containers, name, fields):
+    before = Path("/proc/sys/kernel/core_pattern").read_text()
+
+    with pytest.raises(StartFailed, match="is not in a separate kernel namespace"):
+        containers(lambda h: h.run("true", sysctls={name: "1"}, **fields))
+
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == before
+
+
 def test_limits_of_a_process(containers):
     output = containers(
         lambda h: h.shell("ulimit -n; ulimit -c", process={"rlimits": {"nofile": (100, 200), "core": (0, 0)}})
