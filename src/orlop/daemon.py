@@ -22,6 +22,8 @@ from orlop.daemon_flags import DEFAULT_CONFIG_FILE, Settings, ShowHelp, parse_fi
 
 __all__ = ["load_settings", "main"]
 
+_FAILPOINT_VARIABLES = ("ORLOP_FAILPOINTS", "ORLOP_FAILPOINTS_RECORD")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the engine until it is told to end; the process's exit code."""
@@ -112,7 +114,10 @@ async def _serve(settings: Settings) -> None:
 
     stop = asyncio.Event()
     _handle_signals(stop)
-    starting = asyncio.create_task(Zygote.start(settings.exec_root))  # noqa: TID251 - awaited in build_plant
+    points = {name: os.environ[name] for name in _FAILPOINT_VARIABLES if name in os.environ}
+    starting = asyncio.create_task(  # noqa: TID251 - awaited in build_plant
+        Zygote.start(settings.exec_root, environment=points)
+    )
     await asyncio.sleep(0)  # it has been executed now, and imports while we do
 
     from orlop import daemon_host as host

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import re
+from itertools import chain
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from orlop.aio.http_messages import AnyResponse, Hijack, Response, ServerRequest
+from orlop.api.docker import (
+    build,
+    container_streams,
+    containers,
+    events,
+    execs,
+    images,
+    networks,
+    system,
+    volumes,
+)
 from orlop.api.docker.shims import shims_for
 from orlop.api.docker.unsupported import unsupported_routes
 from orlop.api.errors import error_response, message_response
@@ -34,20 +46,8 @@ _JSON = (("Content-Type", "application/json"),)
 
 def build_routes() -> tuple[Route, ...]:
     """All operations, in the order in which they are tried."""
-    import importlib
-
-    nouns = ("system", "events", "containers", "container_streams", "execs", "images", "build", "networks", "volumes")
-    routes: list[Route] = []
-    for noun in nouns:
-        name = f"orlop.api.docker.{noun}"
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-            continue  # this noun's handlers are not written yet
-        routes.extend(module.ROUTES)
-    return (*routes, *unsupported_routes())
+    nouns = (system, events, containers, container_streams, execs, images, build, networks, volumes)
+    return (*chain.from_iterable(noun.ROUTES for noun in nouns), *unsupported_routes())
 
 
 class App:
