@@ -6,7 +6,14 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "ManualClock", "SystemClock", "format_rfc3339_nano", "parse_rfc3339_nano"]
+__all__ = [
+    "Clock",
+    "ManualClock",
+    "SystemClock",
+    "format_rfc3339_milli",
+    "format_rfc3339_nano",
+    "parse_rfc3339_nano",
+]
 
 _NANO = 1_000_000_000
 
@@ -59,6 +66,13 @@ def format_rfc3339_nano(value_ns: int) -> str:
     )  # strftime drops zeros of year 1
     fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
     return f"{base}{fraction}Z"
+
+
+def format_rfc3339_milli(value_ns: int) -> str:
+    """`2024-01-02T03:04:05.120Z`: always three digits, so that lines of a log align and sort."""
+    seconds, nanos = divmod(value_ns, _NANO)
+    base = format_rfc3339_nano(seconds * _NANO).removesuffix("Z")
+    return f"{base}.{nanos // 1_000_000:03d}Z"
 
 
 def parse_rfc3339_nano(text: str) -> int:

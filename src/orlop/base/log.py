@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TextIO
 
-from orlop.base.clock import SystemClock, format_rfc3339_nano
+from orlop.base.clock import SystemClock, format_rfc3339_milli
 
 __all__ = ["Log", "debug", "error", "info", "set_level", "set_stream", "warning"]
 
@@ -52,7 +52,7 @@ def _write(level: str, message: str, facts: dict[str, object]) -> None:
     if LEVELS[level] < _Sink.threshold:
         return
     fields = "".join(f" {name}={_quote(value)}" for name, value in facts.items())
-    time_text = format_rfc3339_nano(_clock.now_ns() // 1_000_000 * 1_000_000)
+    time_text = format_rfc3339_milli(_clock.now_ns())
     line = f"{time_text} {level.upper():<7} {message}{fields}\n"
     try:
         _Sink.stream.write(line)

@@ -1,8 +1,10 @@
 import io
+import re
 
 import pytest
 
 from orlop.base import log
+from orlop.base.clock import ManualClock
 
 
 @pytest.fixture
@@ -47,3 +49,15 @@ def test_a_closed_stream_is_survived(stream):
 def test_unknown_level_is_refused():
     with pytest.raises(ValueError, match="unknown log level"):
         log.set_level("chatty")
+
+
+def test_times_of_all_lines_have_milliseconds_and_one_length(stream, monkeypatch):
+    clock = ManualClock(1_700_000_000_670_000_000)
+    monkeypatch.setattr(log, "_clock", clock)
+
+    log.info("one")
+    clock.advance(0.33)
+    log.info("two")
+
+    times = re.findall(r"^\S+", stream.getvalue(), re.MULTILINE)
+    assert times == ["2023-11-14T22:13:20.670Z", "2023-11-14T22:13:21.000Z"]
