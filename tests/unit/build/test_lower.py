@@ -117,9 +117,24 @@ COPY --chown=1:2 --chmod=0600 a b /d/
         "SHELL [/bin/bash -c]",
         "WORKDIR /sub",
         "MAINTAINER me",
-        "HEALTHCHECK {Test:[CMD-SHELL true] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
+        r"""HEALTHCHECK &{["CMD-SHELL" "true"] "1m30s" "0s" "0s" "0s" '\x00'}""",
         "COPY --chown=1:2 --chmod=0600 a b /d/ # buildkit",
     ]
+
+
+@pytest.mark.parametrize(
+    ("retries", "shown"), [("3", r"'\x03'"), ("10", r"'\n'"), ("34", "'\"'"), ("39", r"'\''"), ("65", "'A'")]
+)
+def test_a_healthcheck_is_told_as_go_prints_it(retries, shown):
+    text = f'FROM scratch\nHEALTHCHECK --retries={retries} CMD ["a", "b c"]\n'
+
+    assert history(lowered(text)) == [f'HEALTHCHECK &{{["CMD" "a" "b c"] "0s" "0s" "0s" "0s" {shown}}}']
+
+
+def test_no_healthcheck_is_told_too():
+    told = history(lowered("FROM scratch\nHEALTHCHECK NONE\n"))
+
+    assert told == [r"""HEALTHCHECK &{["NONE"] "0s" "0s" "0s" "0s" '\x00'}"""]
 
 
 def test_entrypoint_clears_an_inherited_cmd_only():

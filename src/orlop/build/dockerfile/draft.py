@@ -124,15 +124,11 @@ def set_healthcheck(draft: Draft, instruction: ins.Healthcheck) -> Draft:
         instruction.retries,
     )
     times = " ".join(
-        f"{name}:{format_go_duration(value)}"
-        for name, value in (
-            ("Interval", health.interval_ns),
-            ("Timeout", health.timeout_ns),
-            ("StartPeriod", health.start_period_ns),
-            ("StartInterval", health.start_interval_ns),
-        )
+        f'"{format_go_duration(value)}"'
+        for value in (health.interval_ns, health.timeout_ns, health.start_period_ns, health.start_interval_ns)
     )
-    text = f"HEALTHCHECK {{Test:[{' '.join(health.test)}] {times} Retries:{health.retries}}}"
+    # a pointer to a struct, printed by Go with %q: every field is quoted, the count as a character
+    text = f"HEALTHCHECK &{{{_quoted_list(health.test)} {times} {_quoted_character(health.retries)}}}"
     return draft.add(text, replace(draft.run, healthcheck=health))
 
 
@@ -149,6 +145,14 @@ def go_quote(text: str) -> str:
         else:
             out.append(f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
     return '"' + "".join(out) + '"'
+
+
+def _quoted_character(number: int) -> str:
+    """A number as Go's %q prints it: the character with this code."""
+    char = chr(number) if 0 <= number <= 0x10FFFF and not 0xD800 <= number < 0xE000 else "\ufffd"
+    if char in "'\"":
+        return "'\"'" if char == '"' else r"'\''"
+    return f"'{go_quote(char)[1:-1]}'"
 
 
 def _quoted_list(words: tuple[str, ...]) -> str:
