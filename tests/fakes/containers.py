@@ -144,6 +144,9 @@ class FakeImages:
             raise ImageNotFound(f"No such image: {name}")
         return self.image
 
+    async def find_ids(self, names):
+        return {name: self.image.id for name in names if name in ("busybox", "busybox:latest", self.image.id)}
+
 
 class Plant:
     """The wiring of the composition root, with fakes below."""

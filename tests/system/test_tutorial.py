@@ -537,3 +537,21 @@ def test_what_skopeo_copied_there_is_pulled_bit_for_bit(engine, docker_registry,
     assert shown["RepoDigests"] == [f"{docker_registry.address}/team/copied@{digest}"]
     assert shown["Id"] == config
     assert engine.docker("run", "--rm", name, "cat", "/etc/marker").stdout == "copied"
+
+
+def test_a_container_is_listed_by_its_image_id_once_the_name_means_another(engine):
+    engine.docker("tag", "busybox", "passing:1")
+    engine.docker("run", "--name", "kept", "passing:1", "true")
+    engine.docker("rmi", "passing:1")
+
+    shown = engine.docker("ps", "-a", "--format", "{{.Image}}").stdout.strip()
+
+    assert shown == image_id(engine, "busybox").removeprefix("sha256:")[:12]
+
+
+def test_programs_find_out_that_they_are_in_a_container(engine):
+    shown = engine.docker("run", "--name", "inside", "busybox", "ls", "-A", "/.dockerenv").stdout
+
+    assert shown == "/.dockerenv\n"
+    assert engine.docker("diff", "inside").stdout == ""
+    assert engine.docker("ps", "-as", "--format", "{{.Size}}").stdout.startswith("0B ")

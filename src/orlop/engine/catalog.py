@@ -122,7 +122,7 @@ class Catalog:
             raise NoSuchContainer(f"No such container: {reference[:300]}")
         return found
 
-    def reserve_name(self, name: str, container_id: ContainerId) -> None:
+    def reserve_name(self, name: str, container_id: ContainerId, *, prefix: str = "") -> None:
         """Take a name before the container exists; `release_name` gives it back.
 
         Raises:
@@ -132,7 +132,7 @@ class Catalog:
         if owner is not None and owner != container_id:
             # docker CLI users and compose match on this text
             raise NameInUse(
-                f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
+                f'{prefix}Conflict. The container name "/{name}" is already in use by container "{owner}". '
                 "You have to remove (or rename) that container to be able to reuse that name."
             )
         self._by_name[name] = container_id

@@ -91,7 +91,8 @@ class Containers:
 
         now_ns = self._services.clock.now_ns()
         found = summaries.select(self._services.catalog, options, is_ancestor)
-        rows = [summaries.summarize(container, now_ns) for container in found]
+        meant = await self._services.images.find_ids({item.record.image_name for item in found})
+        rows = [summaries.summarize(item, now_ns, meant.get(item.record.image_name)) for item in found]
         if with_size:
             rows = [
                 replace(row, size_rw=own, size_root_fs=own + below)
@@ -231,7 +232,7 @@ class Containers:
         async with container.lock:
             if new == container.name:
                 raise NotPossible("Renaming a container with the same name as its current name")
-            self._services.catalog.reserve_name(new, container.id)
+            self._services.catalog.reserve_name(new, container.id, prefix="Error when allocating new name: ")
             old = container.name
             try:
                 await self._services.catalog.rename(container, replace(container.record, name=new))

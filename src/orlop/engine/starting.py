@@ -21,7 +21,7 @@ from orlop.runtime.contract import Task
 from orlop.runtime.spec import RootSpec
 from orlop.store.snapshots import Workspace
 
-__all__ = ["launch", "prepare_root", "workspace_of"]
+__all__ = ["ensure_base", "launch", "prepare_root", "workspace_of"]
 
 
 async def launch(services: Services, container: Container) -> Task:
@@ -53,7 +53,8 @@ async def launch(services: Services, container: Container) -> Task:
 async def prepare_root(services: Services, container: Container) -> RootSpec:
     """The overlay of a container, with the volumes that are still empty filled from the image."""
     workspace = await workspace_of(services, container)
-    root = RootSpec(tuple(workspace.lowers), workspace.upper, workspace.work)
+    base = ensure_base(services.exec_root)
+    root = RootSpec((base, *workspace.lowers), workspace.upper, workspace.work)
     for mount in container.record.mounts:
         if mount.copy_up and _is_empty(mount.point.source):
             await services.workers.run(
@@ -66,6 +67,20 @@ async def prepare_root(services: Services, container: Container) -> RootSpec:
                 },
             )
     return root
+
+
+def ensure_base(exec_root: str) -> str:
+    """A directory that lies on top of every container's layers: what containers have and no image brings.
+
+    Programs look for `/.dockerenv` to find out that they are in a container; the directories are for mounts.
+    """
+    base = os.path.join(exec_root, "base")
+    marker = os.path.join(base, ".dockerenv")
+    if not os.path.exists(marker):
+        for name in ("dev", "proc", "sys"):
+            os.makedirs(os.path.join(base, name), mode=0o755, exist_ok=True)
+        os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
+    return base
 
 
 async def workspace_of(services: Services, container: Container) -> Workspace:

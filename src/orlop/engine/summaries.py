@@ -141,8 +141,14 @@ def parse_port(text: str) -> tuple[int, str]:
     return (int(number[:6]) if number.isdecimal() else 0), (protocol or "tcp").lower()
 
 
-def summarize(container: Container, now_ns: int) -> ContainerSummary:
-    """The row of one container, without sizes."""
+def summarize(container: Container, now_ns: int, meant: str | None) -> ContainerSummary:
+    """The row of one container, without sizes.
+
+    Args:
+        container: what to show.
+        now_ns: for the words about times.
+        meant: id of the image that its image name means now; when that is another, the id is shown.
+    """
     record, state = container.record, container.state
     parts = container.row_parts
     if parts is None or parts.record is not record:
@@ -150,7 +156,7 @@ def summarize(container: Container, now_ns: int) -> ContainerSummary:
     return ContainerSummary(
         id=record.id,
         names=parts.names,
-        image=record.image_name,
+        image=record.image_name if meant == record.image_id else record.image_id,
         image_id=record.image_id,
         command=parts.command,
         created=parts.created,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from orlop.aio import offload
 from orlop.base import failpoints
 from orlop.base.clock import Clock, SystemClock
-from orlop.base.errors import NotFound
+from orlop.base.errors import NotFound, OrlopError
 from orlop.base.ids import LeaseId
 from orlop.images import rows
 from orlop.images.model import (
@@ -77,6 +78,18 @@ class ImageStore:
             return await self.resolve(name_or_id)
         except ImageNotFound:
             return None
+
+    async def find_ids(self, names: Collection[str]) -> dict[str, Digest]:
+        """Which image each name or id means now, in one read; what means none is left out."""
+
+        def look(tx: Tx) -> dict[str, Digest]:
+            found: dict[str, Digest] = {}
+            for name in names:
+                with suppress(OrlopError):
+                    found[name] = _lookup(tx, name)[0].id
+            return found
+
+        return await self._db.read(look)
 
     async def get(self, image_id: Digest) -> Image:
         """The image with exactly this id. Raises ImageNotFound."""

@@ -61,6 +61,16 @@ def test_what_is_no_name_is_refused(world):
             asyncio.run(world.images.resolve(text))
 
 
+def test_ids_of_many_names_leave_out_what_means_nothing(world):
+    async def main():
+        image = await world.add_image("a", "app:1")
+        return image, await world.images.find_ids({"app:1", image.id, "app", "Not a name", "0" * 64})
+
+    image, found = asyncio.run(main())
+
+    assert found == {"app:1": image.id, image.id: image.id}
+
+
 def test_an_ambiguous_prefix_is_an_error_and_a_name_wins_over_a_prefix(world):
     async def main():
         by_first = {}
