@@ -79,3 +79,21 @@ def test_test_modules_have_names_of_their_own():
     names = [path.name for path in (SRC.parents[1] / "tests").rglob("test_*.py")]
 
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_every_code_of_an_error_belongs_to_one_class():
+    """A code is what crosses a process border: two classes with one would be mistaken for each other."""
+    declared = [
+        (node.value.value, f"{name_of(path)}: {owner.name}")
+        for path in MODULES
+        for owner in ast.walk(ast.parse(path.read_text()))
+        if isinstance(owner, ast.ClassDef)
+        for node in owner.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and isinstance(node.value, ast.Constant)
+        and "code" in {target.id for target in getattr(node, "targets", [getattr(node, "target", None)])}
+    ]
+
+    owners = {code: [owner for found, owner in declared if found == code] for code, _ in declared}
+
+    assert {code: names for code, names in owners.items() if len(names) > 1} == {}

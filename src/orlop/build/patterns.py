@@ -27,7 +27,7 @@ Matcher = Callable[[str], bool]
 class BadPattern(InvalidInput):
     """The pattern has a syntax error; it is Go's ErrBadPattern."""
 
-    code = "invalid-pattern"
+    code = "invalid-path-pattern"
 
 
 def has_wildcard(path: str) -> bool:

@@ -36,7 +36,7 @@ Token = tuple[
 class InvalidPattern(InvalidInput):
     """A line is not a pattern."""
 
-    code = "invalid-pattern"
+    code = "invalid-ignore-pattern"
 
 
 class IgnoreRules:

@@ -16,7 +16,7 @@ _MAX_STEPS = 4_000_000
 class BadPattern(InvalidInput):
     """The pattern has an invalid escape, or matching it is too much work."""
 
-    code = "invalid-pattern"
+    code = "invalid-substitution-pattern"
 
 
 class _Star:
