@@ -94,11 +94,8 @@ async def _platforms(repository: Repository, document: Index | Manifest) -> Sequ
         return [entry.platform for entry in document.manifests if entry.platform is not None]
     if not document.is_image or document.config.size_bytes > _MAX_CONFIG_BYTES:
         return []
-    config = bytearray()
-    async with aclosing(repository.blob(document.config)) as pieces:
-        async for piece in pieces:
-            config += piece
-    return [parse_image_config(bytes(config)).platform]
+    config = await repository.read_blob(document.config, _MAX_CONFIG_BYTES)
+    return [parse_image_config(config).platform]
 
 
 def _reference(name: str, tag: str) -> Reference:
