@@ -20,8 +20,8 @@ def test_base_attributes_can_be_taken_back():
 
 
 def test_an_unknown_word_of_a_bind_is_refused():
-    with pytest.raises(ValueError, match="unknown mount option 'sise=5'"):
-        parse_options(["sise=5"])
+    with pytest.raises(ValueError, match="unknown mount option 'wide=5'"):
+        parse_options(["wide=5"])
 
 
 def test_a_new_access_time_mode_clears_the_old_one():
