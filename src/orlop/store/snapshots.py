@@ -12,7 +12,7 @@ import enum
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from orlop.aio import offload
@@ -111,12 +111,18 @@ class Snapshots:
             ensure_directory(folder)
 
     async def prepare(
-        self, key: SnapshotKey, layers: Sequence[Digest], lease: LeaseId | None = None
+        self,
+        key: SnapshotKey,
+        layers: Sequence[Digest],
+        lease: LeaseId | None = None,
+        *,
+        owner_row: Callable[[Tx], object] | None = None,
     ) -> Workspace:
         """Make a writable snapshot over `layers`, bottom first.
 
         With a lease the snapshot lives as long as the lease or an edge holds it; without, until `discard`.
-        The new root directory looks like that of the topmost layer that describes one.
+        The new root directory looks like that of the topmost layer that describes one. `owner_row` writes
+        the row of whoever the snapshot is for in the same transaction: one commit, both or neither.
 
         Raises:
             SnapshotExists: the key is taken.
@@ -125,13 +131,18 @@ class Snapshots:
         folder = self._folder(key)
         infos = await self._layers.infos(layers)
         lowers = await self._mount(infos)
-        root = await offload.thread(_root_of, infos, lowers)
         row = (key, int(lease is None), self._clock.now_ns())
+
+        def insert(tx: Tx) -> None:
+            _insert(tx, row, layers, lease)
+            if owner_row is not None:
+                owner_row(tx)
+
         self._preparing.add(key)
         try:
-            await offload.thread(_create, folder, root)
+            await offload.thread(_create, folder, infos, lowers)
             failpoints.hit("snapshots.prepare.before-row")
-            await self._db.write(lambda tx: _insert(tx, row, layers, lease))
+            await self._db.write(insert)
         except FileExistsError as error:
             raise SnapshotExists(f"snapshot {key} exists", key=key) from error
         except BaseException:
@@ -148,7 +159,7 @@ class Snapshots:
         folder = self._folder(key)
         # After a power cut the row may be there without the directories: nothing had been written to them.
         if not await offload.thread(os.path.isdir, os.path.join(folder, "work")):
-            await offload.thread(_complete, folder, await offload.thread(_root_of, infos, lowers))
+            await offload.thread(_complete, folder, infos, lowers)
         return self._workspace(key, infos, lowers)
 
     async def view(self, layers: Sequence[Digest]) -> Workspace:
@@ -369,13 +380,13 @@ def _insert(tx: Tx, row: tuple[str, int, int], layers: Sequence[Digest], lease: 
         tx_hold(tx, lease, KIND_SNAPSHOT, row[0])
 
 
-def _create(folder: str, root: tuple[int, int, int]) -> None:
+def _create(folder: str, infos: Sequence[LayerInfo], lowers: Sequence[str]) -> None:
     os.mkdir(folder, 0o700)
-    _complete(folder, root)
+    _complete(folder, infos, lowers)
 
 
-def _complete(folder: str, root: tuple[int, int, int]) -> None:
-    mode, uid, gid = root
+def _complete(folder: str, infos: Sequence[LayerInfo], lowers: Sequence[str]) -> None:
+    mode, uid, gid = _root_of(infos, lowers)
     upper = os.path.join(folder, "upper")
     os.makedirs(upper, 0o700, exist_ok=True)
     os.chown(upper, uid, gid)
