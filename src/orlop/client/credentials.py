@@ -11,10 +11,18 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["HelperRunner", "auth_config", "auth_header", "config_header", "load_config"]
+from orlop.base.errors import InvalidInput
+
+__all__ = ["BadCredentials", "HelperRunner", "auth_config", "auth_header", "config_header", "load_config"]
 
 _HUB_KEY = "https://index.docker.io/v1/"
 HelperRunner = Callable[[str, str], str]  # helper's name, registry -> its JSON answer
+
+
+class BadCredentials(InvalidInput):
+    """The docker client's config file holds something that cannot be read. Never shows what."""
+
+    code = "bad-credentials"
 
 
 def load_config(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -29,20 +37,50 @@ def load_config(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def auth_config(config: Mapping[str, Any], domain: str, run_helper: HelperRunner) -> dict[str, str]:
-    """What the engine is told about `domain`: username and password, identity token, or {}."""
+    """What the engine is told about `domain`: username and password, identity token, or {}.
+
+    Raises:
+        BadCredentials: what is stored for it is malformed.
+    """
     key = _HUB_KEY if domain == "docker.io" else domain
-    helper = (config.get("credHelpers") or {}).get(key) or config.get("credsStore")
+    helper = _section(config, "credHelpers").get(key) or config.get("credsStore")
     if helper:
         return _from_helper(str(helper), key, run_helper)
-    auths = config.get("auths") or {}
-    entry = auths.get(key) or auths.get(f"https://{key}") or auths.get(f"http://{key}") or {}
+    auths = _section(config, "auths")
+    name = next((name for name in (key, f"https://{key}", f"http://{key}") if auths.get(name)), key)
+    entry = _section(auths, name)
     found = {"serveraddress": key}
     if entry.get("auth"):
-        user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        found |= {"username": user, "password": password.rstrip("\0")}
+        found |= _decode_password(entry["auth"], name)
     if entry.get("identitytoken"):
         found["identitytoken"] = entry["identitytoken"]
     return found if len(found) > 1 else {}
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object of the file; {} when there is none."""
+    value = config.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise BadCredentials(
+            f'"{name}" in the docker client\'s config.json is not an object',
+            hint="correct the file, or set DOCKER_CONFIG to the directory of another one",
+        )
+    return value
+
+
+def _decode_password(stored: object, registry: str) -> dict[str, str]:
+    """`base64(user:password)`, as `docker login` writes it; some versions padded it with zero bytes."""
+    try:
+        text = base64.b64decode(str(stored), validate=True).decode()
+    except ValueError:
+        text = ""
+    user, colon, password = text.partition(":")
+    if not colon:
+        raise BadCredentials(
+            f'the password stored for "{registry}" in the docker client\'s config.json is malformed',
+            hint=f"store it again: docker login {registry}",
+        )
+    return {"username": user, "password": password.rstrip("\0")}
 
 
 def _from_helper(helper: str, key: str, run_helper: HelperRunner) -> dict[str, str]:
@@ -69,7 +107,7 @@ def auth_header(credentials: Mapping[str, str]) -> dict[str, str]:
 
 
 def config_header(config: Mapping[str, Any], run_helper: HelperRunner) -> dict[str, str]:
-    """X-Registry-Config of all registries that the file names, for builds."""
-    keys = [*(config.get("auths") or {}), *(config.get("credHelpers") or {})]
+    """X-Registry-Config of all registries that the file names, for builds. Raises as `auth_config`."""
+    keys = [*_section(config, "auths"), *_section(config, "credHelpers")]
     known = {key: auth_config(config, "docker.io" if key == _HUB_KEY else key, run_helper) for key in keys}
     return {"X-Registry-Config": _encode({key: value for key, value in known.items() if value})}

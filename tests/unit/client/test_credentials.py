@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 
-from orlop.client.credentials import auth_config, auth_header, config_header, load_config
+import pytest
+
+from orlop.client.credentials import BadCredentials, auth_config, auth_header, config_header, load_config
 
 HUB = "https://index.docker.io/v1/"
 AUTH = {"auth": base64.b64encode(b"me:se:cret").decode()}
@@ -23,6 +25,30 @@ def test_stored_passwords_are_split_at_the_first_colon():
     found = auth_config({"auths": {"r:5000": AUTH}}, "r:5000", no_helper)
 
     assert found == {"serveraddress": "r:5000", "username": "me", "password": "se:cret"}
+
+
+@pytest.mark.parametrize(
+    "stored", ["=", "bWU6c2Vjcm$V0", "a", "ä", base64.b64encode(b"\xff:x").decode(), 5, ["x"]]
+)
+def test_a_malformed_password_is_said_without_showing_it(stored):
+    with pytest.raises(BadCredentials, match='"r:5000"') as caught:
+        auth_config({"auths": {"r:5000": {"auth": stored}}}, "r:5000", no_helper)
+
+    assert "secret" not in str(caught.value)
+    assert "login" in caught.value.hint
+
+
+@pytest.mark.parametrize("config", [{"auths": ["x"]}, {"auths": {"r": "x"}}, {"credHelpers": 5}])
+def test_a_file_of_another_shape_is_said(config):
+    with pytest.raises(BadCredentials, match=r"config\.json"):
+        auth_config(config, "r", no_helper)
+    with pytest.raises(BadCredentials, match=r"config\.json"):
+        config_header(config, no_helper)
+
+
+def test_builds_name_the_registry_whose_password_is_malformed():
+    with pytest.raises(BadCredentials, match='"r"'):
+        config_header({"auths": {HUB: AUTH, "r": {"auth": "="}}}, no_helper)
 
 
 def test_docker_io_is_stored_under_its_old_key():
