@@ -110,11 +110,14 @@ class FakeRuntime:
 class FakeSnapshots:
     """Keys in memory."""
 
-    def __init__(self):
+    def __init__(self, db):
+        self.db = db
         self.stored = {}
 
-    async def prepare(self, key, layers, lease=None):
+    async def prepare(self, key, layers, lease=None, *, owner_row=None):
         self.stored[key] = tuple(layers)
+        if owner_row is not None:
+            await self.db.write(owner_row)
         return await self.open(key)
 
     async def open(self, key):
@@ -157,7 +160,7 @@ class Plant:
         self.db = db or Database.open(os.path.join(self.root, "state.db"))
         self.background = Background("test")
         self.runtime = FakeRuntime(self.clock)
-        self.snapshots = FakeSnapshots()
+        self.snapshots = FakeSnapshots(self.db)
         self.events = EventBus(self.clock)
         self.catalog = Catalog(self.db, self.background)
         workers = InlineWorkers(JOBS)

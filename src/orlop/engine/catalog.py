@@ -89,7 +89,7 @@ class Catalog:
             except OrlopError as error:
                 log.error("a container's row cannot be read", container=container_id, error=error)
                 continue
-            self._insert(container)
+            self.show(container)
 
     def find(self, reference: str) -> Container | None:
         """By full id, name (with or without slash), or unique prefix of the id.
@@ -142,8 +142,9 @@ class Catalog:
         if self._by_name.get(name) == container_id:
             del self._by_name[name]
 
-    async def add(self, container: Container) -> None:
-        """Write the row, then show the container. Its name is reserved already."""
+    @staticmethod
+    def row_writer(container: Container) -> Callable[[Tx], None]:
+        """What writes the row of a new container, in the transaction that makes its snapshot."""
         record = container.record
         row = (
             record.id,
@@ -153,10 +154,13 @@ class Catalog:
             gojson.encode(record).decode(),
             gojson.encode(container.state).decode(),
         )
-        await self._db.write(
-            lambda tx: tx.execute("INSERT INTO container VALUES (?, ?, ?, ?, ?, ?)", row).close()
-        )
-        self._insert(container)
+        return lambda tx: tx.execute("INSERT INTO container VALUES (?, ?, ?, ?, ?, ?)", row).close()
+
+    def show(self, container: Container) -> None:
+        """From now on it is found and listed; its row is written, its name was reserved."""
+        self._by_id[container.id] = container
+        insort(self._ids, container.id)
+        self._by_name[container.name] = container.id
 
     async def remove(self, container: Container) -> None:
         """Delete the row, then forget the container and its name. May be repeated."""
@@ -213,11 +217,6 @@ class Catalog:
                 "UPDATE container SET name = ?, record = ? WHERE id = ?", (record.name, text, record.id)
             ).close()
         )
-
-    def _insert(self, container: Container) -> None:
-        self._by_id[container.id] = container
-        insort(self._ids, container.id)
-        self._by_name[container.name] = container.id
 
 
 def _save_states(rows: list[tuple[str, ContainerId]]) -> Callable[[Tx], None]:

@@ -1,8 +1,8 @@
 """Create a container: check, resolve, decide every default, prepare the root, write one row.
 
-Order: name reserved (memory) -> image resolved -> volumes ensured -> snapshot prepared -> row
-committed -> event. A crash before the row leaves a snapshot and perhaps anonymous volumes without
-an owner; the reconciliation takes the snapshot away, `volume prune` the volumes.
+Order: name reserved (memory) -> image resolved -> volumes ensured -> snapshot's directories made -> rows
+of snapshot and container committed together -> event. A crash before the rows leaves directories,
+which the sweep of snapshots takes away, and perhaps anonymous volumes, for `volume prune`.
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ async def _make(
 
 async def _store(services: Services, container: Container, image: Image) -> None:
     key = SnapshotKey(container.id)
-    container.workspace = await services.snapshots.prepare(key, image.diff_ids)
-    failpoints.hit("container.create.snapshot-prepared")
-    await services.catalog.add(container)
+    container.workspace = await services.snapshots.prepare(
+        key, image.diff_ids, owner_row=services.catalog.row_writer(container)
+    )
+    services.catalog.show(container)
 
 
 async def _undo(services: Services, container: Container) -> None:
