@@ -27,6 +27,7 @@ __all__ = ["World", "archive_of", "push_directly", "tar_of"]
 
 BASE = "busybox:latest"
 _SETTLE_S = 10.0
+_SPARE = "orlop-supervisor"  # forked ahead, without a container yet
 
 
 class World:
@@ -194,8 +195,10 @@ class World:
         assert mounted <= stored, f"mounts of layers that are gone: {mounted - stored}"
 
     def _engine_processes(self) -> list[str]:
-        found = leftovers._processes(self.engine.root)
-        return [f"{pid} (of {_parent(pid)}): {command}" for pid, command in sorted(found.items())]
+        found = sorted(leftovers._processes(self.engine.root).items())
+        return [
+            f"{pid} (of {_parent(pid)}): {command}" for pid, command in found if command.strip() != _SPARE
+        ]
 
     def _layer_mounts(self) -> list[Path]:
         text = Path(f"/proc/{self.engine.pid}/mountinfo").read_text()
