@@ -33,8 +33,8 @@ from orlop.engine.engine import Engine
 from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
 from orlop.engine.health import HealthChecks
-from orlop.engine.hostconfig import DEFAULT_RUNTIME, RUNTIMES, HostDefaults
-from orlop.engine.hostfacts import HostFacts, read_host_facts
+from orlop.engine.hostconfig import DEFAULT_RUNTIME, RUNTIMES, HostDefaults, default_pids_limit
+from orlop.engine.hostfacts import HostFacts, read_host_facts, read_pid_max
 from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.images import Images
 from orlop.engine.networks import Networks, NetworkUser
@@ -288,6 +288,7 @@ def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
         no_new_privileges=settings.no_new_privileges,
         shm_size_bytes=settings.shm_size_bytes,
         processors=facts.cpu_count,
+        pids_limit=default_pids_limit(read_pid_max()),
     )
 
 

@@ -211,11 +211,11 @@ def _spec(
         network=request.network,
         cgroup_parent=request.cgroup_parent or defaults.cgroup_parent,
         shm_size_bytes=request.shm_size_bytes or defaults.shm_size_bytes,
-        resources=_resources(request.limits),
+        resources=_resources(request.limits, defaults),
     )
 
 
-def _resources(limits: Limits) -> ResourceSpec:
+def _resources(limits: Limits, defaults: HostDefaults) -> ResourceSpec:
     return ResourceSpec(
         memory_limit_bytes=limits.memory_bytes,
         memory_swap_bytes=limits.memory_swap_bytes,
@@ -224,6 +224,7 @@ def _resources(limits: Limits) -> ResourceSpec:
         cpu_quota_us=limits.cpu_quota_us,
         cpuset_cpus=limits.cpuset_cpus,
         cpuset_mems=limits.cpuset_mems,
+        pids_limit=defaults.pids_limit,
     )
 
 

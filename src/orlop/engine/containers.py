@@ -251,8 +251,11 @@ class Containers:
                 raise NotPossible("container is marked for removal and cannot be updated")
             host = _updated(container.record.host, request)
             warnings = check_resources(host, self._services.defaults.processors)
-            if container.task is not None and _resources_differ(host, container.record.host):
-                await container.task.update(resource_spec(host))
+            if container.task is not None:
+                defaults = self._services.defaults
+                resources = resource_spec(host, defaults)
+                if resources != resource_spec(container.record.host, defaults):
+                    await container.task.update(resources)
             await self._services.catalog.update(container, replace(container.record, host=host))
         emit(self._services, container, "update")
         return UpdateResult(tuple(warnings))
@@ -321,7 +324,7 @@ def _updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
     elif request.cpu_period or request.cpu_quota:
         changes["nano_cpus"] = 0
     if request.pids_limit is not None:
-        changes["pids_limit"] = request.pids_limit if request.pids_limit > 0 else None
+        changes["pids_limit"] = request.pids_limit if request.pids_limit > 0 else -1
     if request.memory and not request.memory_swap and 0 < host.memory_swap < request.memory:
         raise NotPossible(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the "
@@ -337,7 +340,3 @@ def _updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
             )
         changes["restart_policy"] = request.restart_policy
     return replace(host, **changes)
-
-
-def _resources_differ(one: HostConfig, other: HostConfig) -> bool:
-    return resource_spec(one) != resource_spec(other)

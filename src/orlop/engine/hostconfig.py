@@ -24,11 +24,13 @@ __all__ = [
     "check_config",
     "check_host",
     "check_resources",
+    "default_pids_limit",
     "fix_swap",
 ]
 
 MIB = 1 << 20
 _MIN_MEMORY = 6 * MIB
+_PIDS_LIMIT = 4096
 _DEFAULT_SHM = 64 * MIB
 _LOG_DRIVERS = ("json-file", "local", "none")
 DEFAULT_RUNTIME = "runc"  # by this name clients ask for the usual one; it is the embedded runtime here
@@ -71,6 +73,16 @@ class HostDefaults:
     no_new_privileges: bool = False
     shm_size_bytes: int = _DEFAULT_SHM
     processors: int = 1
+    pids_limit: int = _PIDS_LIMIT  # of containers that ask for none; `default_pids_limit`
+
+
+def default_pids_limit(pid_max: int) -> int:
+    """Tasks of a container that asks for no limit: enough for servers, and the host keeps most of its ids.
+
+    Args:
+        pid_max: /proc/sys/kernel/pid_max; 0 = unknown.
+    """
+    return min(_PIDS_LIMIT, pid_max // 4) if pid_max > 0 else _PIDS_LIMIT
 
 
 def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
@@ -79,7 +91,6 @@ def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
     if not policy.name:
         policy = replace(policy, name="no")
     network = host.network_mode
-    limit = host.pids_limit
     return replace(
         host,
         network_mode="bridge" if network in ("", "default") else network,
@@ -91,7 +102,7 @@ def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
         memory_swap=fix_swap(host.memory, host.memory_swap),
         memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
         oom_kill_disable=bool(host.oom_kill_disable),
-        pids_limit=limit if limit is not None and limit > 0 else None,
+        pids_limit=_asked_pids_limit(host.pids_limit),
         masked_paths=_default_paths(host.masked_paths, MASKED_PATHS, is_privileged=host.privileged),
         readonly_paths=_default_paths(host.readonly_paths, READ_ONLY_PATHS, is_privileged=host.privileged),
         runtime=host.runtime or DEFAULT_RUNTIME,
@@ -100,6 +111,12 @@ def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
         dns_search=host.dns_search if host.dns_search is not None else (),
         console_size=host.console_size if len(host.console_size) == 2 else (0, 0),
     )
+
+
+def _asked_pids_limit(limit: int | None) -> int | None:
+    """None = the engine's default at every start, -1 = none at all."""
+    # docker's CLI sends 0 for a flag that was not given
+    return max(limit, -1) if limit else None
 
 
 def _default_log(config: LogConfig, defaults: HostDefaults) -> LogConfig:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orlop.kernel import cgroup
 from orlop.oci.platform import host_platform
 
-__all__ = ["HostFacts", "read_host_facts"]
+__all__ = ["HostFacts", "is_forwarding", "read_host_facts", "read_pid_max"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,12 @@ def read_host_facts() -> HostFacts:
 def is_forwarding() -> bool:
     """IPv4 forwarding now: it may be switched while we run."""
     return _read("/proc/sys/net/ipv4/ip_forward").strip() == "1"
+
+
+def read_pid_max() -> int:
+    """How many process ids there are; 0 = unknown."""
+    text = _read("/proc/sys/kernel/pid_max").strip()
+    return int(text) if text.isdecimal() else 0
 
 
 def _has_swap_accounting(host: cgroup.Host) -> bool:

@@ -86,7 +86,7 @@ def build_spec(
         cgroupns=host.cgroupns_mode or "private",
         cgroup_parent=host.cgroup_parent or defaults.cgroup_parent,
         shm_size_bytes=host.shm_size or defaults.shm_size_bytes,
-        resources=resource_spec(host),
+        resources=resource_spec(host, defaults),
         has_init=defaults.has_init if host.init is None else host.init,
     )
 
@@ -144,8 +144,8 @@ def _rlimits(host: HostConfig, defaults: HostDefaults) -> dict[str, tuple[int, i
     return limits
 
 
-def resource_spec(host: HostConfig) -> ResourceSpec:
-    """The cgroup limits of a HostConfig."""
+def resource_spec(host: HostConfig, defaults: HostDefaults) -> ResourceSpec:
+    """The cgroup limits of a HostConfig; no container is without a limit of pids unless it asks for that."""
     return ResourceSpec(
         memory_limit_bytes=max(host.memory, 0),
         memory_reservation_bytes=host.memory_reservation,
@@ -157,7 +157,7 @@ def resource_spec(host: HostConfig) -> ResourceSpec:
         cpuset_cpus=host.cpuset_cpus,
         cpuset_mems=host.cpuset_mems,
         blkio_weight=host.blkio_weight,
-        pids_limit=host.pids_limit,
+        pids_limit=defaults.pids_limit if host.pids_limit is None else host.pids_limit,
         oom_kill_disable=bool(host.oom_kill_disable),
     )
 

@@ -147,6 +147,24 @@ async def test_limits_are_changed_while_it_runs(made):
 
 
 @scenario
+async def test_the_pids_limit_can_be_lifted_and_stays_lifted(made):
+    container, task = await made.run()
+    assert container.record.host.pids_limit is None
+    assert made.runtime.specs[-1].resources.pids_limit == 4096
+
+    await made.containers.update("web", UpdateRequest(memory=50 << 20))
+    assert task.resources.pids_limit == 4096
+    for given in (0, -1):
+        await made.containers.update("web", UpdateRequest(pids_limit=9))
+        assert task.resources.pids_limit == 9
+        await made.containers.update("web", UpdateRequest(pids_limit=given))
+        assert task.resources.pids_limit == -1
+    await made.containers.restart("web", timeout_s=0)
+
+    assert made.runtime.specs[-1].resources.pids_limit == -1
+
+
+@scenario
 async def test_prune_takes_what_does_not_run(made):
     await made.create("old", labels={"keep": ""})
     await made.create("new")

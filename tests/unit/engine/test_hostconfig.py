@@ -8,6 +8,7 @@ from orlop.engine.hostconfig import (
     check_config,
     check_host,
     check_resources,
+    default_pids_limit,
 )
 from orlop.engine.requests import (
     ContainerConfig,
@@ -25,7 +26,7 @@ def check(host, config=None):
 
 
 def test_every_open_choice_is_decided_as_inspect_shows_it():
-    host = apply_defaults(HostConfig(memory=100 * MIB, pids_limit=-1), HostDefaults())
+    host = apply_defaults(HostConfig(memory=100 * MIB), HostDefaults())
 
     assert host.network_mode == "bridge"
     assert host.restart_policy == RestartPolicy("no")
@@ -106,3 +107,24 @@ def test_limits_of_single_devices_are_a_warning():
 def test_wrong_configurations_are_refused(config, text):
     with pytest.raises(InvalidInput, match=text):
         check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, None),
+        (0, None),
+        (7, 7),
+        (-1, -1),
+        (-5, -1),
+    ],  # docker's CLI sends 0 for a flag that was not given
+)
+def test_only_what_was_asked_for_is_kept_of_the_pids_limit(given, kept):
+    assert apply_defaults(HostConfig(pids_limit=given), HostDefaults()).pids_limit == kept
+
+
+@pytest.mark.parametrize(
+    ("pid_max", "limit"), [(4194304, 4096), (32768, 4096), (8192, 2048), (301, 75), (0, 4096)]
+)
+def test_a_container_gets_a_quarter_of_all_pids_at_most(pid_max, limit):
+    assert default_pids_limit(pid_max) == limit

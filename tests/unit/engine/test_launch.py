@@ -40,7 +40,14 @@ def test_a_plain_container():
     assert [mount.target for mount in spec.mounts] == ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"]
     assert spec.process.has_seccomp
     assert spec.sysctls["net.ipv4.ip_unprivileged_port_start"] == "0"
-    assert spec.resources.pids_limit is None
+    assert spec.resources.pids_limit == 4096
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(None, 75), (7, 7), (-1, -1), (5000, 5000)])
+def test_the_pids_limit_is_the_engines_unless_one_is_asked_for(asked, limit):
+    spec = spec_of(HostConfig(pids_limit=asked), defaults=HostDefaults(pids_limit=75))
+
+    assert spec.resources.pids_limit == limit
 
 
 def test_mounts_of_the_user_come_parents_first_and_replace_our_files():
