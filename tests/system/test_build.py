@@ -246,6 +246,23 @@ RUN rm -r /d/x && ls /d
     assert run(engine, "sh", "-c", "ls /d; test -e /etc/network || echo gone") == "y\ngone\n"
 
 
+def test_a_cached_build_tells_every_step_after_its_stages_were_pruned(fresh_engine, site):
+    directory = site(
+        {
+            "Dockerfile": "FROM busybox AS made\nWORKDIR /w\nRUN echo 1 > one\n"
+            "FROM busybox\nWORKDIR /x\nCOPY --from=made /w/one /\nCMD cat /one\n"
+        }
+    )
+    build(fresh_engine, directory)
+    fresh_engine.orlop("system", "prune", "--force")
+
+    shown = build(fresh_engine, directory).stdout.splitlines()
+
+    told = [line.partition(" : ")[0] for line in shown if line.startswith("Step ")]
+    assert told == [f"Step {number}/7" for number in range(1, 8)]
+    assert not [line for line in shown if "Running in" in line]
+
+
 def test_parallel_stages_run_at_the_same_time(engine, site):
     stages = "".join(f"FROM busybox AS s{n}\nRUN sleep 1.2; echo {n} > /out\n" for n in range(3))
     copies = "".join(f"COPY --from=s{n} /out /{n}\n" for n in range(3))

@@ -66,6 +66,9 @@ class StepView:
     is_cached: bool
 
 
+_NOT_NEEDED = StepView("", is_cached=True)
+
+
 class ClassicText:
     """Turns the events of a build into text: the `Observer` of the runner.
 
@@ -138,6 +141,19 @@ class ClassicText:
             self._end(self._steps[self._next], view)
             self._next += 1
             self._is_told = False
+
+    async def finish(self) -> None:
+        """Tell the rest of a build that succeeded.
+
+        A step without a state was not needed: one that stands on it was in the cache, whether
+        its own result still is or not.
+        """
+        await self.advance()
+        while self._next < len(self._steps):
+            self._end(self._steps[self._next], _NOT_NEEDED)
+            self._next += 1
+            self._is_told = False
+            await self.advance()
 
     def fail(self, vertex: Vertex) -> None:
         """Tell what a failing step, perhaps a later one, had written."""

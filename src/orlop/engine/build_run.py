@@ -227,17 +227,17 @@ class BuildRun:
         finally:
             teller.cancel()
             await asyncio.wait([teller])
-        await text.advance()
+        await text.finish()
         return solver
 
     async def _view(self, lowered: Lowered, index: int, solver: Solver) -> StepView | None:
         step = lowered.steps[index]
-        result = _find_layers(solver, step.edge)
-        if result is None:
-            return None
         base = step.draft.base
         if step.is_from and not step.draft.history:
             return StepView(_hex(base.config.digest) if base else "", is_cached=False)
+        result = _find_layers(solver, step.edge)
+        if result is None:
+            return None
         image_id = digest_of(config_bytes(step.draft, result.layers, self._epoch_ns))
         self._shown.append(image_id)
         if step.makes_layer and step.edge is not None:

@@ -151,3 +151,21 @@ def test_following_tells_as_states_become_known():
         return await told.lines()
 
     assert tell(work).endswith("Step 2/2 : ENV A=b\n ---> bbbbbbbbbbbb\n")
+
+
+def test_steps_that_nobody_needed_are_told_at_the_end():
+    """A later step was found in the cache, so that those before it were never looked at."""
+
+    async def work():
+        told = Told("FROM x AS one\nRUN a\nFROM y\nCOPY --from=one /a /\nCMD b")
+        told.known = {0: view("a"), 2: view("c"), 3: view("d", cached=True), 4: view("e", cached=True)}
+        await told.text.finish()
+        return await told.lines()
+
+    assert tell(work) == (
+        "Step 1/5 : FROM x AS one\n ---> aaaaaaaaaaaa\n"
+        "Step 2/5 : RUN a\n ---> Using cache\n"
+        "Step 3/5 : FROM y\n ---> cccccccccccc\n"
+        "Step 4/5 : COPY --from=one /a /\n ---> Using cache\n ---> dddddddddddd\n"
+        "Step 5/5 : CMD b\n ---> Using cache\n ---> eeeeeeeeeeee\n"
+    )
