@@ -39,8 +39,9 @@ class Head:
 class Exchange:
     """An answer that is being read. Owns the socket until `close` or `take_socket`."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, method: str = "GET") -> None:
         self._socket = connection
+        self._method = method
         self._buffer = b""
         self.head = self._read_head()
 
@@ -71,7 +72,7 @@ class Exchange:
     def chunks(self) -> Iterator[bytes]:
         """The body as it arrives; ends when the message ends."""
         headers = self.head.headers
-        if self.head.status in {204, 304}:
+        if self.head.status in {204, 304} or self._method == "HEAD":
             return
         if headers.get("transfer-encoding", "").lower() == "chunked":
             yield from self._chunked()
@@ -139,13 +140,17 @@ def send_request(
     elif body is not None:
         lines.append("Transfer-Encoding: chunked")
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    if isinstance(body, bytes):
-        connection.sendall(head + body)
-    else:
-        connection.sendall(head)
-        if body is not None:
-            _send_chunks(connection, body)
-    return Exchange(connection)
+    try:
+        if isinstance(body, bytes):
+            connection.sendall(head + body)
+        else:
+            connection.sendall(head)
+            if body is not None:
+                _send_chunks(connection, body)
+        return Exchange(connection, method)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _send_chunks(connection: socket.socket, body: Iterable[bytes]) -> None:
