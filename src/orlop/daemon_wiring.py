@@ -305,7 +305,9 @@ def _volume_users(catalog: Catalog, name: str) -> Iterable[str]:
 
 
 def _image_users(catalog: Catalog) -> Iterable[tuple[str, ImageUser]]:
-    return [(item.record.image_id, ImageUser(item.id, item.task is not None)) for item in catalog]
+    made = [(item.record.image_id, ImageUser(item.id, item.task is not None)) for item in catalog]
+    being_made = [(image, ImageUser(one, is_running=False)) for one, image in catalog.being_made.items()]
+    return [*made, *(use for use in being_made if use[1].container_id not in catalog)]
 
 
 def _engine_id(data_root: str) -> str:

@@ -141,11 +141,16 @@ class FakeImages:
     def __init__(self):
         config = parse_image_config(CONFIG)
         self.image = Image(config.digest, config, None, (), (), (), 0, 0, 0)
+        self.is_gone = False
 
     async def resolve(self, name):
         if name not in ("busybox", "busybox:latest", self.image.id):
             raise ImageNotFound(f"No such image: {name}")
         return self.image
+
+    def tx_require(self, tx, image_id, asked):
+        if self.is_gone:
+            raise ImageNotFound(f"No such image: {asked}")
 
     async def find_ids(self, names):
         return {name: self.image.id for name in names if name in ("busybox", "busybox:latest", self.image.id)}

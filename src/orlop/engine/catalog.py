@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from orlop.aio.scope import Background
 from orlop.base import log
@@ -55,6 +56,7 @@ class Catalog:
         self._by_id: dict[ContainerId, Container] = {}
         self._ids: list[ContainerId] = []
         self._by_name: dict[str, ContainerId] = {}
+        self._being_made: dict[ContainerId, str] = {}
         self._dirty: dict[ContainerId, Container] = {}
         self._flusher: asyncio.Task[None] | None = None
 
@@ -71,6 +73,20 @@ class Catalog:
     def names(self) -> dict[str, ContainerId]:
         """Names in use, reserved ones too. Read only."""
         return self._by_name
+
+    @property
+    def being_made(self) -> Mapping[ContainerId, str]:
+        """Containers that will exist soon, and the images they use."""
+        return self._being_made
+
+    @contextmanager
+    def making(self, container_id: ContainerId, image_id: str) -> Iterator[None]:
+        """Its image counts as used while a container is made."""
+        self._being_made[container_id] = image_id
+        try:
+            yield
+        finally:
+            del self._being_made[container_id]
 
     async def load(self) -> None:
         """Read all rows; a row that cannot be read is reported and left alone."""

@@ -1,8 +1,9 @@
 """Create a container: check, resolve, decide every default, prepare the root, write one row.
 
-Order: name reserved (memory) -> image resolved -> volumes ensured -> snapshot's directories made -> rows
-of snapshot and container committed together -> event. A crash before the rows leaves directories,
-which the sweep of snapshots takes away, and perhaps anonymous volumes, for `volume prune`.
+Order: name reserved (memory) -> image resolved and marked as used (memory) -> volumes ensured ->
+snapshot's directories made -> rows of snapshot and container committed together -> event. A crash
+before the rows leaves directories, which the sweep of snapshots takes away, and perhaps anonymous
+volumes, for `volume prune`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from orlop.engine.services import Services, emit
 from orlop.engine.views import CreateResult, MountPoint
 from orlop.images.model import Image
 from orlop.oci.platform import parse_platform
+from orlop.store.db import Tx
 from orlop.wire import gojson
 
 __all__ = ["create"]
@@ -57,6 +59,13 @@ async def _make(
     services: Services, request: CreateRequest, container_id: ContainerId, name: str
 ) -> Container:
     image = await services.images.resolve(request.config.image)
+    with services.catalog.making(container_id, image.id):
+        return await _make_from(services, request, container_id, name, image)
+
+
+async def _make_from(
+    services: Services, request: CreateRequest, container_id: ContainerId, name: str, image: Image
+) -> Container:
     _check_platform(request.platform, image)
     inherited = image_run_config(image)
     config = _own_config(services, merge_config(request.config, inherited), request.host, container_id)
@@ -92,9 +101,14 @@ async def _make(
 
 async def _store(services: Services, container: Container, image: Image) -> None:
     key = SnapshotKey(container.id)
-    container.workspace = await services.snapshots.prepare(
-        key, image.diff_ids, owner_row=services.catalog.row_writer(container)
-    )
+    write_row = services.catalog.row_writer(container)
+
+    def owner_row(tx: Tx) -> None:
+        # a removal may have been decided before the image was marked as used
+        services.images.tx_require(tx, image.id, container.record.image_name)
+        write_row(tx)
+
+    container.workspace = await services.snapshots.prepare(key, image.diff_ids, owner_row=owner_row)
     services.catalog.show(container)
 
 

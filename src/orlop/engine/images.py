@@ -266,13 +266,11 @@ class Images:
 
     async def _subject(self, image: Image) -> Subject:
         fresh = await self._store.get(image.id)
-        users = self._users_by_image().get(image.id, [])
-        return Subject(
-            id=image.id,
-            names=fresh.names,
-            users=tuple(users),
-            has_children=bool(await self._store.children(image.id)),
-        )
+        children = await self._store.children(image.id)
+        # the users come last: from here to the order to delete nothing waits, so that a container
+        # that is not among them finds the image gone when it writes its row
+        users = self._users_by_image().get(image.id, ())
+        return Subject(id=image.id, names=fresh.names, users=tuple(users), has_children=bool(children))
 
     def _users_by_image(self) -> dict[str, Sequence[ImageUser]]:
         found: defaultdict[str, Sequence[ImageUser]] = defaultdict(tuple)

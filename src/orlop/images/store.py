@@ -223,6 +223,15 @@ class ImageStore:
 
         await self._db.write(work)
 
+    def tx_require(self, tx: Tx, image_id: Digest, asked: str) -> None:
+        """Be sure, in the transaction that writes a user of the image, that it is still there.
+
+        Raises:
+            ImageNotFound: with the name that was `asked` for.
+        """
+        if tx.value("SELECT 1 FROM image WHERE id = ?", (image_id,)) is None:
+            raise ImageNotFound(f"No such image: {asked}")
+
     async def sources(self, diff_id: Digest) -> Sequence[LayerSource]:
         """Known compressed forms of a layer, latest first."""
         return await self._db.read(lambda tx: rows.select_sources(tx, diff_id))

@@ -30,6 +30,46 @@ async def test_a_missing_image_is_said_in_the_words_that_make_clients_pull(made)
 
 
 @scenario
+async def test_an_image_that_goes_during_the_create_leaves_no_container(made):
+    images, catalog = made.services.images, made.catalog
+    resolve = images.resolve
+
+    async def resolve_the_last_time(name):
+        image = await resolve(name)
+        images.is_gone = True
+        return image
+
+    images.resolve = resolve_the_last_time
+
+    with pytest.raises(NotFound, match="No such image: busybox"):
+        await made.containers.create(
+            request(
+                host=HostConfig(network_mode="none", binds=("/x",), mounts=(Mount("volume", target="/v"),))
+            )
+        )
+
+    await catalog.load()
+    assert (len(catalog), catalog.names, made.snapshots.stored) == (0, {}, {})
+    assert made.volumes.list(Filters()).volumes == ()
+
+
+@scenario
+async def test_an_image_counts_as_used_while_a_container_is_made(made):
+    seen = []
+    prepare = made.snapshots.prepare
+
+    async def prepare_and_look(*args, **options):
+        seen.append(dict(made.catalog.being_made))
+        return await prepare(*args, **options)
+
+    made.snapshots.prepare = prepare_and_look
+    container_id = await made.create()
+
+    assert seen == [{container_id: made.services.images.image.id}]
+    assert made.catalog.being_made == {}
+
+
+@scenario
 async def test_a_container_without_a_name_gets_a_friendly_one(made):
     await made.containers.create(request(name=""))
 

@@ -57,6 +57,24 @@ async def listed(service, **filters):
     return names(await service.images.list(Filters(values)))
 
 
+def test_a_container_that_begins_while_a_removal_looks_around_stops_it(service):
+    async def main():
+        image = await service.world.add_image("a", "app:1")
+        look = service.world.images.children
+
+        async def look_slowly(image_id):
+            found = await look(image_id)
+            service.use(image)
+            return found
+
+        service.world.images.children = look_slowly
+        with pytest.raises(ImageInUse):
+            await service.images.remove("app:1")
+        return (await service.world.images.resolve("app:1")).id == image.id
+
+    assert asyncio.run(main())
+
+
 def test_filters_choose_by_label_time_and_pattern(service):
     async def main():
         add = service.world.add_image

@@ -55,6 +55,17 @@ def test_what_is_not_there_is_named_as_docker_names_it(world, text, message):
     assert caught.value.message == message
 
 
+def test_a_user_of_an_image_is_only_written_while_it_is_there(world):
+    async def main():
+        image = await world.add_image("a", "app:1")
+        await world.db.write(lambda tx: world.images.tx_require(tx, image.id, "app"))
+        await world.images.remove(image.id, (), delete=True)
+        await world.db.write(lambda tx: world.images.tx_require(tx, image.id, "app"))
+
+    with pytest.raises(ImageNotFound, match="No such image: app"):
+        asyncio.run(main())
+
+
 def test_what_is_no_name_is_refused(world):
     for text in ("", "Foo", "a//b", "../x", "a b"):
         with pytest.raises(InvalidReference):
