@@ -87,7 +87,7 @@ class ContainerConfig:
     on_build: Strings | None = None
     labels: Labels | None = None
     stop_signal: str = field(default="", omit_empty=True)
-    stop_timeout: int | None = None
+    stop_timeout: int | None = field(default=None, omit_none=True)
     shell: Strings | None = field(default=None, omit_empty=True, or_string=True)
 
 
@@ -294,7 +294,7 @@ class HostConfig:
     mounts: tuple[Mount, ...] | None = field(default=None, omit_empty=True)
     masked_paths: Strings | None = None
     readonly_paths: Strings | None = None
-    init: bool | None = None
+    init: bool | None = field(default=None, omit_none=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,8 +191,8 @@ class ContainerInspect:
     exec_ids: tuple[str, ...] | None = field("ExecIDs")
     host_config: HostConfig
     graph_driver: GraphDriver
-    size_rw: int | None = field(default=None, omit_empty=True)
-    size_root_fs: int | None = field(default=None, omit_empty=True)
+    size_rw: int | None = field(default=None, omit_none=True)
+    size_root_fs: int | None = field(default=None, omit_none=True)
     mounts: tuple[MountPoint, ...] = ()
     config: ContainerConfig = field(default_factory=ContainerConfig)
     network_settings: NetworkSettings = field(default_factory=NetworkSettings)

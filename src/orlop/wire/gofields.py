@@ -14,6 +14,7 @@ def field(
     name: str | None = None,
     *,
     omit_empty: bool = False,
+    omit_none: bool = False,
     or_string: bool = False,
     default: Any = dataclasses.MISSING,
     default_factory: Any = dataclasses.MISSING,
@@ -23,12 +24,13 @@ def field(
     Args:
         name: the key, where PascalCase of the field's name is wrong.
         omit_empty: leave the key out when the value is falsy.
+        omit_none: leave the key out when the value is None: Go's omitempty on a pointer.
         or_string: accept a string: for an int its decimal digits, for a tuple of strings the
             one-element tuple (Docker's Cmd and Entrypoint), "" being empty.
         default: value when the key is missing or null.
         default_factory: makes such a value.
     """
-    metadata = {"json": name, "omit_empty": omit_empty, "or_string": or_string}
+    metadata = {"json": name, "omit_empty": omit_empty, "omit_none": omit_none, "or_string": or_string}
     if default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=default_factory, metadata=metadata)
     if default is not dataclasses.MISSING:

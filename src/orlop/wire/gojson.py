@@ -10,6 +10,7 @@ name in PascalCase (`host_config` -> `HostConfig`) unless `field(name=...)` says
     missing keys are zero values               the same; required keys are the engine's business
     nil slice is null, empty slice is []       None is null, () is []
     omitempty drops false, 0, "", nil, empty   field(omit_empty=True)
+    the same on a pointer drops only nil       field(omit_none=True)
     map keys are sorted                        dict fields are sorted, struct fields keep their order
     map[string]struct{}                        frozenset[str]
     []byte is base64                           bytes
@@ -130,10 +131,11 @@ def _struct_encoder(kind: type) -> Encoder:
     found = [(key_of(item), _field_encoder(hints[item.name])) for item in items]
     converters = [(key, convert) for key, convert in found if convert is not None]
     omittable = [key_of(item) for item in items if item.metadata.get("omit_empty", False)]
+    nillable = [key_of(item) for item in items if item.metadata.get("omit_none", False)]
     if not names:
         return lambda _value: {}
     get_one: Callable[[Any], Any] = attrgetter(*names)
-    if len(names) == 1 and not omittable:
+    if len(names) == 1 and not omittable and not nillable:
         convert_one = converters[0][1] if converters else _same
         return lambda value: {keys[0]: None if (item := get_one(value)) is None else convert_one(item)}
     get: Callable[[Any], tuple[Any, ...]] = get_one if len(names) > 1 else lambda value: (get_one(value),)
@@ -142,6 +144,9 @@ def _struct_encoder(kind: type) -> Encoder:
         out = dict(zip(keys, get(value)))  # noqa: B905 - same length by construction, and this is the hot line
         for key in omittable:
             if not out[key]:
+                del out[key]
+        for key in nillable:
+            if out[key] is None:
                 del out[key]
         for key, convert in converters:
             if (item := out.get(key)) is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from orlop.engine.requests import ContainerConfig, HostConfig
 from orlop.wire import gojson
 from orlop.wire.gojson import InvalidJson, decode, encode, field, to_plain
 
@@ -169,3 +170,21 @@ def test_a_line_of_a_stream_ends_as_docker_ends_it() -> None:
 def test_values_without_a_json_form_are_our_bug() -> None:
     with pytest.raises(TypeError):
         encode(object())
+
+
+@dataclass(frozen=True, slots=True)
+class Pointers:
+    count: int | None = field(omit_none=True, default=None)
+    is_on: bool | None = field(omit_none=True, default=None)
+
+
+def test_a_pointer_with_omitempty_is_left_out_only_when_nil():
+    assert gojson.encode(Pointers()) == b"{}\n"
+    assert gojson.encode(Pointers(0, is_on=False)) == b'{"Count":0,"IsOn":false}\n'
+
+
+def test_a_container_that_says_nothing_of_init_and_stop_timeout_does_not_show_them():
+    assert b"StopTimeout" not in gojson.encode(ContainerConfig())
+    assert b'"StopTimeout":0' in gojson.encode(ContainerConfig(stop_timeout=0))
+    assert b'"Init"' not in gojson.encode(HostConfig())
+    assert b'"Init":false' in gojson.encode(HostConfig(init=False))
