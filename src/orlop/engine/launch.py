@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from orlop.base.errors import InvalidInput
 from orlop.engine import privileges
-from orlop.engine.hostconfig import HostDefaults
+from orlop.engine.hostconfig import MASKED_PATHS, HostDefaults
 from orlop.engine.merge import process_env
 from orlop.engine.model import MountRecord, Record
 from orlop.engine.requests import HostConfig, LogConfig
@@ -76,7 +76,8 @@ def build_spec(
         devices=privileges.devices(host),
         device_rules=privileges.check_device_rules(host.device_cgroup_rules or ()),
         is_privileged=host.privileged,
-        masked_paths=host.masked_paths or (),
+        # None: the runtime's list, which has more than inspect shows
+        masked_paths=None if host.masked_paths == MASKED_PATHS else host.masked_paths or (),
         read_only_paths=host.readonly_paths or (),
         sysctls=privileges.sysctls(host),
         network=namespaces.network,

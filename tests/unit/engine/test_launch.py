@@ -31,6 +31,15 @@ def spec_of(host=None, config=None, mounts=(), defaults=None):
     return build_spec(record, RootSpec(("/l",), "/u", "/w"), PATHS, Namespaces(), defaults)
 
 
+def test_the_default_masks_are_those_of_the_runtime():
+    own = spec_of(host=HostConfig(masked_paths=("/proc/kcore",)))
+    privileged = spec_of(host=HostConfig(privileged=True))
+
+    assert spec_of().masked_paths is None
+    assert own.masked_paths == ("/proc/kcore",)
+    assert privileged.masked_paths == ()
+
+
 def test_a_plain_container():
     spec = spec_of()
 
