@@ -45,10 +45,11 @@ from orlop.engine.running import Hooks, Runner
 from orlop.engine.services import Services
 from orlop.engine.stopping import Stopper
 from orlop.engine.summaries import ListOptions
-from orlop.engine.system import System, SystemSettings, SystemSources
+from orlop.engine.system import System, SystemSettings, SystemSources, driver_status
 from orlop.engine.volumes import Volumes
 from orlop.images.removal import ImageUser
 from orlop.images.store import ImageStore
+from orlop.kernel.filesystems import filesystem_of, mount_table
 from orlop.oci.reference import DEFAULT_DOMAIN
 from orlop.procs.workers import ZygoteWorkers
 from orlop.procs.zygote import Zygote
@@ -147,7 +148,9 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         images=images,
         builds=builds,
         networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
-        system=_system(settings, facts, engine_id, containers, images, volumes, registry, events, builds),
+        system=_system(
+            settings, facts, engine_id, containers, images, volumes, registry, events, builds, store.layers
+        ),
         events=events,
     )
     return Plant(
@@ -330,7 +333,9 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
     registry: Registry,
     events: EventBus,
     builds: Builds,
+    layers: LayerStore,
 ) -> System:
+    filesystem = filesystem_of(os.path.realpath(settings.data_root), mount_table())
     return System(
         facts=facts,
         settings=SystemSettings(
@@ -338,6 +343,7 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             data_root=settings.data_root,
             api_version=version_text(MAX_VERSION),
             min_api_version=version_text(MIN_VERSION),
+            driver_status=driver_status(layers.way, filesystem),
             logging_driver=settings.log_driver,
             labels=settings.labels,
             insecure_registries=settings.insecure_registries,

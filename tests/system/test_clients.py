@@ -168,6 +168,13 @@ def test_top_and_stats_of_a_running_container(api):
     assert stats["memory_stats"]["limit"] == 64 << 20
 
 
+def test_info_tells_how_layers_are_seen_and_where_they_lie(api):
+    rows = dict(api.info()["DriverStatus"])
+
+    assert rows["Layers"].startswith(("EROFS", "directories"))
+    assert rows["Backing Filesystem"] not in ("", "unknown")
+
+
 # docker-py: images, events
 
 

@@ -29,9 +29,14 @@ from orlop.engine.system_views import (
     VersionInfo,
 )
 
-__all__ = ["ContainerCounts", "System", "SystemSettings", "SystemSources"]
+__all__ = ["ContainerCounts", "System", "SystemSettings", "SystemSources", "driver_status"]
 
 HUB = "https://index.docker.io/v1/"
+_LAYERS_SEEN = {
+    "file": "EROFS, straight from files",
+    "loop": "EROFS, through loop devices",
+    "unpacked": "directories of unpacked files",
+}
 USAGE_TYPES = ("container", "image", "volume", "build-cache")
 
 
@@ -95,6 +100,16 @@ class SystemSources:
     volumes: Callable[[], Awaitable[Sequence[Any]]] = _none
     build_cache: Callable[[], Awaitable[Sequence[Any]]] = _none
     login: Callable[[AuthConfig], Awaitable[str]] = _refuse_login
+
+
+def driver_status(way: str, filesystem: str) -> tuple[tuple[str, str], ...]:
+    """Rows below "Storage Driver".
+
+    Args:
+        way: how layers are seen, see `store.mounts.LayerMounts.name`.
+        filesystem: what the data root lies on; "" = unknown.
+    """
+    return ("Layers", _LAYERS_SEEN.get(way, way)), ("Backing Filesystem", filesystem or "unknown")
 
 
 class System:

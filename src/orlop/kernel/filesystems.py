@@ -12,7 +12,7 @@ import contextlib
 import enum
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orlop.kernel import mount as mounts
@@ -24,6 +24,7 @@ __all__ = [
     "MountEntry",
     "erofs_fd",
     "erofs_mount",
+    "filesystem_of",
     "mount_table",
     "overlay_fd",
     "parse_mountinfo",
@@ -264,6 +265,17 @@ def mount_table(pid: int | str = "self") -> list[MountEntry]:
     """The mounts of a process's mount namespace, in mount order."""
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
         return list(parse_mountinfo(file.read()))
+
+
+def filesystem_of(path: str, table: Iterable[MountEntry]) -> str:
+    """The kind of file system that an absolute path without links lies on; "" when no mount is above it."""
+    wanted = os.fsencode(path).rstrip(b"/") + b"/"
+    found = b"", ""
+    for entry in table:  # in mount order: of two at one place the later one is seen
+        prefix = entry.target.rstrip(b"/") + b"/"
+        if wanted.startswith(prefix) and len(prefix) >= len(found[0]):
+            found = prefix, entry.kind
+    return found[1]
 
 
 def parse_mountinfo(text: bytes) -> Iterator[MountEntry]:

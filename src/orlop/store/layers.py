@@ -80,6 +80,11 @@ class LayerStore:
         for name in os.listdir(self._staging):
             unlink_sized(os.path.join(self._staging, name))
 
+    @property
+    def way(self) -> str:
+        """How layers are made visible: `file`, `loop` or `unpacked`."""
+        return self._mounts.name
+
     @asynccontextmanager
     async def writer(self, lease: LeaseId, algorithm: str = "sha256") -> AsyncIterator[LayerWriter]:
         """Begin a layer from a stream; `algorithm` is that of the diff id."""

@@ -11,6 +11,7 @@ import pytest
 from toy import ToyEngine, call, door
 
 from orlop.api.app import App
+from orlop.engine.system import driver_status
 
 DOCKER = shutil.which("docker")
 needs_docker = pytest.mark.skipif(DOCKER is None, reason="needs the docker client")
@@ -38,6 +39,22 @@ def test_info_counts_and_old_fields(app):
     assert info["Swarm"]["LocalNodeState"] == "inactive"
     assert "BridgeNfIptables" not in info
     assert call(app, "GET", "/v1.49/info")[2]["BridgeNfIptables"] is True
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("file", "EROFS, straight from files"),
+        ("loop", "EROFS, through loop devices"),
+        ("unpacked", "directories of unpacked files"),
+    ],
+)
+def test_info_tells_how_layers_are_seen(way, words):
+    assert driver_status(way, "xfs") == (("Layers", words), ("Backing Filesystem", "xfs"))
+
+
+def test_an_unknown_file_system_is_said_to_be_unknown():
+    assert driver_status("file", "")[1] == ("Backing Filesystem", "unknown")
 
 
 def test_version_has_the_engine_component(app):
