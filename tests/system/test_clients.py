@@ -278,7 +278,12 @@ def test_orlop_builds_and_runs(engine, tmp_path):
 def test_orlop_lists_as_docker_lists(engine):
     engine.orlop("run", "-d", "--name", "here", "busybox", "sleep", "60")
 
-    for command in (["ps"], ["ps", "-a", "--no-trunc"], ["images"], ["history", "busybox"], ["ps", "-q"]):
+    commands = (
+        *(["ps"], ["ps", "-a", "--no-trunc"], ["ps", "-as"], ["ps", "-q"], ["ps", "--format", "json"]),
+        *(["images"], ["images", "--digests"], ["images", "--format", "json"], ["history", "busybox"]),
+        *(["system", "df"], ["system", "df", "-v"]),
+    )
+    for command in commands:
         assert shape(engine.orlop(*command).stdout) == shape(engine.docker(*command).stdout)
 
 

@@ -54,9 +54,10 @@ def run(context: Context, parsed: Parsed) -> int:
         messages = _collect(messages, lines)
     try:
         show_progress(messages, context.out, lambda aux: image_id.append(str(aux.get("ID", ""))))
-    except WorkFailed:
+    except WorkFailed as error:
         context.err.write("".join(lines))
-        raise
+        context.warn(f"orlop: {error}")
+        return error.exit_code
     if parsed["quiet"] and image_id:
         context.print(image_id[-1])
     if parsed["iidfile"] and image_id:

@@ -9,7 +9,7 @@ from orlop.cli.context import Context
 from orlop.cli.flags import Command, Flag, Parsed
 from orlop.cli.listing import format_rows
 from orlop.cli.table import ellipsis_text
-from orlop.cli.units import human_ago, human_size, short_id
+from orlop.cli.units import human_ago, human_size, rfc3339_local, short_id
 from orlop.client.client import path_of
 
 COMMAND = Command(
@@ -54,7 +54,7 @@ def _row(item: dict[str, Any], parsed: Parsed) -> dict[str, Any]:
     return {
         "ID": item["Id"] if parsed["no-trunc"] else short_id(item["Id"]),
         "CreatedSince": human_ago(time.time() - created) if created > 0 else "N/A",  # noqa: TID251 - an age
-        "CreatedAt": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(created)),
+        "CreatedAt": rfc3339_local(created),
         "CreatedBy": text if parsed["no-trunc"] else ellipsis_text(text, _WIDTH),
         "Size": human_size(item["Size"], 3) if parsed["human"] else str(item["Size"]),
         "Comment": item["Comment"],

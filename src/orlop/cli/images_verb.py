@@ -73,6 +73,11 @@ def _rows(image: dict[str, Any], parsed: Parsed) -> list[dict[str, Any]]:
             "CreatedSince": human_ago(time.time() - created) if created > 0 else "N/A",  # noqa: TID251 - an age
             "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(created)),
             "Size": human_size(image["Size"], 3),
+            "VirtualSize": human_size(image["Size"]),
+            # known to `system df -v` only
+            "Containers": "N/A",
+            "SharedSize": "N/A",
+            "UniqueSize": "N/A",
         }
         for name, tag, digest in names or [(_NONE, _NONE, _NONE)]
     ]

@@ -31,6 +31,16 @@ def filters_query(words: list[str]) -> str | None:
     return json.dumps(chosen)
 
 
+def _go_json(row: Mapping[str, Any]) -> str:
+    """As docker prints a row: keys sorted, what could end a script element escaped."""
+    import json
+
+    text = json.dumps(row, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
 def format_rows(
     template: str, rows: Sequence[Mapping[str, Any]], headings: Mapping[str, str], default: Sequence[str]
 ) -> str:
@@ -47,9 +57,7 @@ def format_rows(
             [headings[name] for name in default], [[str(row[name]) for name in default] for row in rows]
         )
     if template == "json":
-        import json
-
-        return "".join(json.dumps(row, separators=(",", ":"), ensure_ascii=False) + "\n" for row in rows)
+        return "".join(_go_json(row) + "\n" for row in rows)
     from orlop.cli.gotemplate import Template
 
     is_table = template.startswith("table ")

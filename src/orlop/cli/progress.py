@@ -18,9 +18,16 @@ _BAR_WIDTH = 50
 
 
 class WorkFailed(OrlopError):
-    """The stream ended with an error; the message is the engine's."""
+    """The stream ended with an error; the message is the engine's.
+
+    `exit_code` is that of the command that failed in a build, else 1.
+    """
 
     code = "work-failed"
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def show_progress(
@@ -34,7 +41,8 @@ def show_progress(
     screen = _Screen(out) if is_terminal(out) else None
     for message in messages:
         if "error" in message:
-            raise WorkFailed(str(message["error"]), detail=message.get("errorDetail"))
+            detail = message.get("errorDetail") or {}
+            raise WorkFailed(str(message["error"]), int(detail.get("code") or 1))
         if "aux" in message:
             if on_aux is not None:
                 on_aux(message["aux"])

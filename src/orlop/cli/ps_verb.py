@@ -85,8 +85,10 @@ def row(item: dict[str, Any], now: float, *, is_cut: bool) -> dict[str, Any]:
         "Ports": ", ".join(map(_port, item.get("Ports") or [])),
         "Names": ",".join(names),
         "Labels": ",".join(f"{name}={value}" for name, value in labels.items()),
+        "LocalVolumes": str(sum(1 for mount in item.get("Mounts") or [] if mount.get("Driver") == "local")),
         "Mounts": ",".join(mount.get("Name") or mount["Source"] for mount in item.get("Mounts") or []),
         "Networks": ",".join((item.get("NetworkSettings") or {}).get("Networks") or {}),
+        "Platform": None,
         "Size": _size(item),
     }
 

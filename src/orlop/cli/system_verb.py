@@ -17,6 +17,7 @@ COMMAND = Command(
     (
         Flag("all", "a", "bool", text="prune: remove all unused images, not just dangling ones"),
         Flag("filter", kind="list", text="prune: provide filter values (e.g. label=<key>=<value>)"),
+        Flag("verbose", "v", "bool", text="df: show every object"),
         Flag("force", "f", "bool", text="prune: do not prompt for confirmation"),
     ),
     min_args=1,
@@ -27,7 +28,7 @@ COMMAND = Command(
 def run(context: Context, parsed: Parsed) -> int:
     """Dispatch on the word after `system`."""
     if parsed.args[0] == "df":
-        return _df(context)
+        return _df_verbose(context) if parsed["verbose"] else _df(context)
     if parsed.args[0] == "prune":
         return _prune(context, parsed)
     raise UsageError(f"'system {parsed.args[0]}' is not an orlop command", hint="df or prune")
@@ -43,6 +44,14 @@ def _df(context: Context) -> int:
     )
     headings = ("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE")
     context.print(render(headings, [_usage_row(*row) for row in rows]), end="")
+    return 0
+
+
+def _df_verbose(context: Context) -> int:
+    from orlop.cli import usage_tables
+
+    usage = context.client.call("GET", "/system/df")
+    context.print(usage_tables.render_all(usage), end="")
     return 0
 
 
@@ -71,9 +80,11 @@ def _volumes(volumes: list[dict[str, Any]]) -> _Usage:
 
 
 def _cache(records: list[dict[str, Any]]) -> _Usage:
-    free = sum(item["Size"] for item in records if not item["InUse"] and not item.get("Shared"))
+    """What images share is counted with them."""
+    own = [item for item in records if not item.get("Shared")]
+    free = sum(item["Size"] for item in own if not item["InUse"])
     in_use = sum(1 for item in records if item["InUse"])
-    return "Build Cache", len(records), in_use, sum(item["Size"] for item in records), free
+    return "Build Cache", len(records), in_use, sum(item["Size"] for item in own), free
 
 
 def _usage_row(name: str, total: int, active: int, size: int, free: int) -> tuple[str, ...]:

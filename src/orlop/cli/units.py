@@ -13,6 +13,7 @@ __all__ = [
     "human_size",
     "parse_duration_ns",
     "parse_size",
+    "rfc3339_local",
     "shell_quote",
     "short_id",
 ]
@@ -52,6 +53,16 @@ def human_duration(seconds: float) -> str:
         if is_match:
             return text
     return f"{int(seconds / 3600 / 24 / 365)} years"
+
+
+def rfc3339_local(seconds: float) -> str:
+    """A moment in the local time zone, as Go writes it: `2026-01-02T03:04:05+01:00`, `Z` for UTC."""
+    import time
+
+    local = time.localtime(seconds)
+    offset = time.strftime("%z", local)
+    zone = "Z" if offset in {"+0000", "-0000"} else f"{offset[:3]}:{offset[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", local) + zone
 
 
 def human_ago(seconds: float) -> str:
