@@ -88,7 +88,7 @@ def _cache(records: list[dict[str, Any]]) -> _Usage:
 
 
 def _usage_row(name: str, total: int, active: int, size: int, free: int) -> tuple[str, ...]:
-    share = f" ({100 * free // size}%)" if size else ""
+    share = f" ({100 * free // size}%)" if size and name != "Build Cache" else ""
     return name, str(total), str(active), human_size(size), human_size(free) + share
 
 
