@@ -15,7 +15,7 @@ from orlop.base.errors import OrlopError
 from orlop.engine import lifecycle, restart
 from orlop.engine.lifecycle import Effect, Event, NotPossible, Status
 from orlop.engine.model import Container
-from orlop.engine.services import Services, emit
+from orlop.engine.services import Services, emit, emit_mounts, emit_unmounts
 from orlop.engine.starting import launch
 from orlop.runtime.contract import StartFailed, Task
 from orlop.runtime.spec import ExitRecord
@@ -46,7 +46,7 @@ class Runner:
         self._effects: dict[Effect, Callable[[Container], None]] = {
             Effect.SAVE: services.catalog.save_soon,
             Effect.WATCH: self._watch,
-            Effect.EMIT_START: lambda container: emit(services, container, "start"),
+            Effect.EMIT_START: self._emit_start,
             Effect.EMIT_DIE: self._emit_die,
             Effect.EMIT_PAUSE: lambda container: emit(services, container, "pause"),
             Effect.EMIT_UNPAUSE: lambda container: emit(services, container, "unpause"),
@@ -173,12 +173,17 @@ class Runner:
             was_stopped=state.was_stopped,
         )
 
+    def _emit_start(self, container: Container) -> None:
+        emit_mounts(self._services, container)
+        emit(self._services, container, "start")
+
     def _emit_die(self, container: Container) -> None:
         state = container.state
         if state.is_oom_killed:
             emit(self._services, container, "oom")
         ran_s = max(state.finished_ns - state.started_ns, 0) // _NANO
         emit(self._services, container, "die", exitCode=str(state.exit_code), execDuration=str(ran_s))
+        emit_unmounts(self._services, container)
 
     def _run_start_hooks(self, container: Container) -> None:
         for hook in self._hooks.on_start:

@@ -24,7 +24,7 @@ from orlop.runtime.contract import Runtime
 from orlop.store.leases import Leases
 from orlop.store.snapshots import Snapshots
 
-__all__ = ["Services", "container_paths", "emit"]
+__all__ = ["Services", "container_paths", "emit", "emit_mounts", "emit_unmounts"]
 
 T = TypeVar("T")
 
@@ -90,3 +90,26 @@ def emit(services: Services, container: Container, action: str, **attributes: st
     record = container.record
     values = {**(record.config.labels or {}), **attributes, "image": record.image_name, "name": record.name}
     services.events.publish("container", action, record.id, values)
+
+
+def emit_mounts(services: Services, container: Container) -> None:
+    """Publish that a container uses its volumes now, with the attributes that dockerd gives."""
+    for mount in container.record.mounts:
+        point = mount.point
+        if point.type == "volume":
+            values = {
+                "container": container.id,
+                "destination": point.destination,
+                "driver": point.driver,
+                "propagation": point.propagation,
+                "read/write": str(point.rw).lower(),
+            }
+            services.events.publish("volume", "mount", point.name, values)
+
+
+def emit_unmounts(services: Services, container: Container) -> None:
+    """Publish that a container has let go of its volumes."""
+    for mount in container.record.mounts:
+        if mount.point.type == "volume":
+            values = {"container": container.id, "driver": mount.point.driver}
+            services.events.publish("volume", "unmount", mount.point.name, values)

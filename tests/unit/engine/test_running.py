@@ -221,3 +221,35 @@ async def test_auto_remove_is_caught_up_by_the_next_engine(made):
 
     assert len(other.catalog) == 0
     await other.close(keeps_database=True)
+
+
+@scenario
+async def test_volumes_are_mounted_before_the_start_and_unmounted_after_the_end(made):
+    host = HostConfig(network_mode="none", binds=("data:/data:ro", f"{made.root}:/bind"), tmpfs={"/t": ""})
+
+    container, task = await made.run(host=host)
+    task.end(0)
+    await made.until("volume", "unmount")
+
+    told = [event for event in made.events._kept if (event.type, event.action) != ("volume", "create")]
+    assert [(event.type, event.action) for event in told] == [
+        ("container", "create"),
+        ("volume", "mount"),
+        ("container", "start"),
+        ("container", "die"),
+        ("volume", "unmount"),
+    ]
+    assert (told[1].actor.id, told[1].actor.attributes) == (
+        "data",
+        {
+            "container": container.id,
+            "destination": "/data",
+            "driver": "local",
+            "propagation": "",
+            "read/write": "false",
+        },
+    )
+    assert (told[4].actor.id, told[4].actor.attributes) == (
+        "data",
+        {"container": container.id, "driver": "local"},
+    )
