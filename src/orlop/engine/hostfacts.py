@@ -28,7 +28,6 @@ class HostFacts:
     controllers: frozenset[str]
     has_swap_accounting: bool
     has_seccomp: bool
-    security_modules: frozenset[str]
 
 
 def read_host_facts() -> HostFacts:
@@ -50,7 +49,6 @@ def read_host_facts() -> HostFacts:
         controllers=controllers,
         has_swap_accounting=_has_swap_accounting(host),
         has_seccomp="\nSeccomp:" in _read("/proc/self/status"),
-        security_modules=frozenset(_read("/sys/kernel/security/lsm").strip().split(",")) - {""},
     )
 
 

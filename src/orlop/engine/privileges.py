@@ -62,9 +62,9 @@ def parse_security(options: Iterable[str], *, is_privileged: bool, no_new_privil
                 locked = value.lower() not in ("false", "0")
             case "seccomp":
                 has_seccomp, profile = _parse_seccomp(value, has_seccomp)
-            case "apparmor" if value in ("unconfined", "docker-default"):
-                pass  # no AppArmor policy is loaded by us: unconfined is what there is
-            case "apparmor":
+            case "apparmor" if value == "unconfined":
+                pass
+            case "apparmor":  # fail closed: what is asked for and cannot be had is refused
                 raise InvalidInput(
                     f"AppArmor profile {value[:100]!r} cannot be applied",
                     hint="use apparmor=unconfined; AppArmor is not supported yet",

@@ -251,8 +251,6 @@ class System:
 
     def _security_options(self) -> tuple[str, ...]:
         options = []
-        if "apparmor" in self._facts.security_modules:
-            options.append("name=apparmor")
         if self._facts.has_seccomp:
             options.append("name=seccomp,profile=builtin")
         if self._facts.cgroup_version == 2:

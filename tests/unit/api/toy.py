@@ -20,7 +20,7 @@ from orlop.engine.views import VolumeList
 FACTS = HostFacts(
     hostname="vm", kernel_version="6.18", machine="x86_64", architecture="amd64", operating_system="Debian",
     os_version="12", cpu_count=2, memory_bytes=1 << 30, cgroup_version=2, controllers=frozenset({"memory", "cpu", "cpuset", "pids"}),
-    has_swap_accounting=True, has_seccomp=True, security_modules=frozenset(),
+    has_swap_accounting=True, has_seccomp=True,
 )  # fmt: skip
 
 

@@ -53,7 +53,10 @@ def test_security_options_are_understood():
     assert parse("seccomp={}", privileged=True).has_seccomp
 
 
-@pytest.mark.parametrize("option", ["apparmor=mine", "seccomp={", "seccomp=[]", "x=y", "credentialspec=f"])
+@pytest.mark.parametrize(
+    "option",
+    ["apparmor=mine", "apparmor=docker-default", "seccomp={", "seccomp=[]", "x=y", "credentialspec=f"],
+)
 def test_a_confinement_that_cannot_be_given_is_an_error(option):
     with pytest.raises(InvalidInput):
         parse(option)
