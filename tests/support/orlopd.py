@@ -160,6 +160,11 @@ class Orlopd:
         command = [sys.executable, "-m", "orlop.cli.main", "-H", self.address, *map(str, args)]
         return self._run(command, input, check, timeout, cwd, env)
 
+    def orlop_by_environment(self, *args, env, input=None, check=True, timeout=60):  # noqa: A002
+        """Run our own client where `env` says which engine it talks to."""
+        command = [sys.executable, "-m", "orlop.cli.main", *map(str, args)]
+        return self._run(command, input, check, timeout, None, env)
+
     def popen(self, *args, **options) -> subprocess.Popen:
         """The docker client as a process of its own, with pipes to it."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options

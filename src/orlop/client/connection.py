@@ -53,9 +53,15 @@ class Exchange:
     def _line(self) -> bytes:
         while b"\n" not in self._buffer:
             if len(self._buffer) > _MAX_HEAD_BYTES or not self._more():
-                raise BadAnswer("the engine hung up in the middle of its answer")
+                raise BadAnswer("the engine hung up in the middle of its answer", hint=self._tls_hint())
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line.rstrip(b"\r")
+
+    def _tls_hint(self) -> str | None:
+        """With TLS 1.3 a client learns only after the handshake that its certificate is refused."""
+        if not hasattr(self._socket, "unwrap") or hasattr(self, "head"):
+            return None
+        return "does the engine know the authority that signed your certificate?"
 
     def _read_head(self) -> Head:
         while True:
@@ -113,7 +119,11 @@ class Exchange:
     def take_socket(self) -> tuple[socket.socket, bytes]:
         """After 101: the raw socket, now the caller's, and bytes that had already arrived."""
         leftover, self._buffer = self._buffer, b""
-        return self._socket, leftover
+        if not hasattr(self._socket, "unwrap"):
+            return self._socket, leftover
+        from orlop.client.tls import plain_socket
+
+        return plain_socket(self._socket), leftover
 
     def close(self) -> None:
         """Hang up. May be called twice."""

@@ -17,6 +17,7 @@ __all__ = ["DEFAULT_SOCKET", "CannotConnect", "Endpoint", "resolve_endpoint"]
 
 DEFAULT_SOCKET = "/run/orlop/orlop.sock"
 _TCP_PORT = 2375
+_TLS_PORT = 2376
 
 
 class CannotConnect(OrlopError):
@@ -28,13 +29,18 @@ class CannotConnect(OrlopError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A unix socket's path, or a host and port. `url` is what the user wrote."""
+    """A unix socket's path, or a host and port. `url` is what the user wrote.
+
+    With `is_tls`, `certificates` is the directory of ca.pem, cert.pem and key.pem, "" for none.
+    """
 
     url: str
     path: str = ""
     host: str = ""
     port: int = 0
     is_default: bool = False
+    is_tls: bool = False
+    certificates: str = ""
 
     @property
     def authority(self) -> str:
@@ -51,7 +57,7 @@ class Endpoint:
         """
         try:
             if not self.path:
-                return socket.create_connection((self.host, self.port), timeout=None)
+                return self._connect_tcp()
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             try:
                 connection.connect(self.path)
@@ -59,27 +65,42 @@ class Endpoint:
                 connection.close()
                 raise
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = getattr(error, "verify_message", "") or error.strerror or str(error)
             raise CannotConnect(
                 f"cannot connect to the engine at {self.url}: {reason.lower()}",
                 hint="is orlopd running there, and may you open its socket?",
             ) from error
         return connection
 
+    def _connect_tcp(self) -> socket.socket:
+        connection = socket.create_connection((self.host, self.port), timeout=None)
+        if not self.is_tls:
+            return connection
+        from orlop.client import tls
 
-def _parse(url: str, *, is_default: bool = False) -> Endpoint:
+        try:
+            return tls.wrap(connection, self.host, self.certificates)
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _parse(url: str, *, is_default: bool = False, is_tls: bool = False, certificates: str = "") -> Endpoint:
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = ("unix", url) if url.startswith("/") else ("tcp", url)
     if scheme == "unix" and rest:
         return Endpoint(url, path=rest, is_default=is_default)
-    if scheme in {"tcp", "http"}:
+    if scheme in {"tcp", "http", "https"}:
+        is_tls = scheme == "https" or (is_tls and scheme == "tcp")
         host, colon, port = rest.rstrip("/").rpartition(":")
         if not colon:
-            host, port = port, str(_TCP_PORT)
+            host, port = port, str(_TLS_PORT if is_tls else _TCP_PORT)
         if port.isdecimal():
-            return Endpoint(url, host=host.strip("[]") or "localhost", port=int(port))
-    raise InvalidInput(f"invalid host {url!r}", hint="use unix:///path or tcp://host:port")
+            name = host.strip("[]") or "localhost"
+            files = certificates if is_tls else ""
+            return Endpoint(url, host=name, port=int(port), is_tls=is_tls, certificates=files)
+    raise InvalidInput(f"invalid host {url!r}", hint="use unix:///path, tcp://host:port or https://host:port")
 
 
 def _context_host(name: str, config_dir: str) -> str | None:
@@ -98,6 +119,15 @@ def _context_host(name: str, config_dir: str) -> str | None:
     return str(host)
 
 
+def _context_certificates(name: str, config_dir: str) -> str:
+    """The directory of a context's PEM files, "" when it has none."""
+    import hashlib
+
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    path = os.path.join(config_dir, "contexts", "tls", digest, "docker")
+    return path if os.path.isdir(path) else ""
+
+
 def _current_context(config_dir: str) -> str:
     try:
         with open(os.path.join(config_dir, "config.json"), encoding="utf-8") as file:
@@ -109,14 +139,18 @@ def _current_context(config_dir: str) -> str:
 def resolve_endpoint(environ: Mapping[str, str], *, host: str = "", context: str = "") -> Endpoint:
     """The endpoint to talk to; flags come before the environment, that before docker's context.
 
+    TCP means TLS with DOCKER_TLS_VERIFY, with https://, and for contexts that have certificates.
+
     Raises:
         InvalidInput: the host is malformed or the context does not exist.
     """
     chosen = host or ("" if context else environ.get("ORLOP_HOST") or environ.get("DOCKER_HOST") or "")
-    if chosen:
-        return _parse(chosen)
     config_dir = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME", "/root"), ".docker")
+    if chosen:
+        is_tls = bool(environ.get("DOCKER_TLS_VERIFY"))
+        return _parse(chosen, is_tls=is_tls, certificates=environ.get("DOCKER_CERT_PATH") or config_dir)
     name = context or environ.get("DOCKER_CONTEXT") or _current_context(config_dir)
     if name and name != "default":
-        return _parse(_context_host(name, config_dir) or "")
+        files = _context_certificates(name, config_dir)
+        return _parse(_context_host(name, config_dir) or "", is_tls=bool(files), certificates=files)
     return _parse(f"unix://{DEFAULT_SOCKET}", is_default=True)

@@ -63,3 +63,37 @@ def test_what_cannot_be_reached_is_refused(url):
 def test_an_unknown_context_is_named(config):
     with pytest.raises(InvalidInput, match='context "near"'):
         resolve_endpoint(config, context="near")
+
+
+@pytest.mark.parametrize(
+    ("url", "verify", "port", "is_tls"),
+    [
+        ("tcp://h", "1", 2376, True),
+        ("tcp://h:5", "1", 5, True),
+        ("tcp://h", "", 2375, False),
+        ("http://h", "1", 2375, False),
+        ("https://h", "", 2376, True),
+    ],
+)
+def test_tls_is_asked_for_by_the_environment_or_by_https(url, verify, port, is_tls):
+    environ = {"DOCKER_HOST": url, "DOCKER_TLS_VERIFY": verify, "DOCKER_CERT_PATH": "/certs"}
+
+    endpoint = resolve_endpoint(environ)
+
+    assert (endpoint.port, endpoint.is_tls) == (port, is_tls)
+    assert endpoint.certificates == ("/certs" if is_tls else "")
+
+
+def test_certificates_are_in_the_docker_configuration_unless_said():
+    environ = {"DOCKER_HOST": "tcp://h", "DOCKER_TLS_VERIFY": "1", "DOCKER_CONFIG": "/cfg"}
+
+    assert resolve_endpoint(environ).certificates == "/cfg"
+
+
+def test_a_context_brings_its_own_certificates(config, tmp_path):
+    files = tmp_path / "contexts" / "tls" / hashlib.sha256(b"far").hexdigest() / "docker"
+    files.mkdir(parents=True)
+
+    endpoint = resolve_endpoint(config)
+
+    assert (endpoint.is_tls, endpoint.certificates) == (True, str(files))
