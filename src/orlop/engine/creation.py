@@ -137,8 +137,10 @@ def _own_config(
     if host.network_mode == "host" or host.uts_mode == "host":
         return replace(config, hostname=os.uname().nodename)
     if host.network_mode.startswith("container:"):
-        other = services.catalog.get(host.network_mode.removeprefix("container:")).record.config
-        return replace(config, hostname=other.hostname, domainname=other.domainname)
+        other = services.catalog.find(host.network_mode.removeprefix("container:"))
+        if other is not None:
+            shared = other.record.config
+            return replace(config, hostname=shared.hostname, domainname=shared.domainname)
     return replace(config, hostname=container_id[:12])
 
 
@@ -163,12 +165,13 @@ def _check_launch(host: HostConfig) -> None:
 
 
 def _check_shared(services: Services, host: HostConfig) -> None:
-    """`container:X` modes and links must name containers that exist."""
-    for mode in (host.network_mode, host.ipc_mode, host.pid_mode):
+    """`container:X` modes and links must name containers that exist.
+
+    Networks are looked up at the start: docker CLI takes a 404 here for a missing image, and pulls.
+    """
+    for mode in (host.ipc_mode, host.pid_mode):
         if mode.startswith("container:"):
             services.catalog.get(mode.removeprefix("container:"))
-    if host.network_mode not in ("bridge", "host", "none") and not host.network_mode.startswith("container:"):
-        raise NotFound(f"network {host.network_mode[:100]} not found")
     for link in host.links or ():
         name = link.partition(":")[0]
         if services.catalog.find(name) is None:

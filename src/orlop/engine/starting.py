@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 
 from orlop.base import failpoints
-from orlop.base.errors import InvalidInput
+from orlop.base.errors import InvalidInput, NotFound
 from orlop.base.ids import SnapshotKey
 from orlop.engine import etcfiles
 from orlop.engine.launch import Namespaces, Paths, build_spec
@@ -98,6 +98,8 @@ def _is_empty(path: str) -> bool:
 def _namespaces(services: Services, container: Container) -> Namespaces:
     host = container.record.host
     network = "host" if host.network_mode == "host" else "none"
+    if host.network_mode not in ("bridge", "host", "none") and not host.network_mode.startswith("container:"):
+        raise NotFound(f"network {host.network_mode[:100]} not found")
     if host.network_mode.startswith("container:"):
         network = f"/proc/{_other_pid(services, host.network_mode, 'network')}/ns/net"
     ipc = host.ipc_mode or "private"

@@ -95,10 +95,21 @@ async def test_what_would_fail_at_every_start_fails_at_the_create(made):
         with pytest.raises(InvalidInput):
             await made.containers.create(request(host=host))
     with pytest.raises(NoSuchContainer):
-        await made.containers.create(request(host=HostConfig(network_mode="container:none")))
-    with pytest.raises(NotFound, match="network lan not found"):
-        await made.containers.create(request(host=HostConfig(network_mode="lan")))
+        await made.containers.create(request(host=HostConfig(ipc_mode="container:none")))
     assert made.snapshots.stored == {}
+
+
+@scenario
+async def test_networks_are_looked_up_at_the_start(made):
+    """A 404 of the create would be a missing image to docker's client, which would pull it."""
+    for name, mode, message in (
+        ("one", "container:none", "No such container: none"),
+        ("two", "lan", "network lan not found"),
+    ):
+        await made.create(name, HostConfig(network_mode=mode))
+
+        with pytest.raises(NotFound, match=message):
+            await made.containers.start(name)
 
 
 @scenario
