@@ -58,3 +58,9 @@ def test_a_step_of_a_build_has_a_pids_limit(engine, tmp_path):
     shown = engine.docker("build", "--no-cache", str(tmp_path)).stdout
 
     assert f"limit={pids_max()}=" in shown
+
+
+def test_no_signal_is_ignored_in_a_container(engine):
+    words = ("run", "--rm", "--network", "none", "busybox", "grep", "SigIgn", "/proc/self/status")
+
+    assert int(engine.docker(*words).stdout.split()[1], 16) == 0

@@ -17,6 +17,7 @@ __all__ = [
     "parse_siginfo",
     "pidfd_open",
     "pidfd_send_signal",
+    "reset_signal",
     "set_child_subreaper",
     "set_domain_name",
     "set_dumpable",
@@ -50,6 +51,9 @@ _SIGSET_BYTES = 8
 
 prctl = SystemCall("prctl", INT, ULONG, ULONG, ULONG, ULONG)
 _prctl_pointer = SystemCall("prctl", INT, PTR, ULONG, ULONG, ULONG)
+_rt_sigaction = SystemCall("rt_sigaction", INT, PTR, PTR, SIZE)
+_DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, empty mask
+_SIGNAL_SET_BYTES = 8
 _close_range = SystemCall("close_range", UINT, UINT, UINT)
 _sethostname = SystemCall("sethostname", PTR, SIZE)
 _setdomainname = SystemCall("setdomainname", PTR, SIZE)
@@ -136,6 +140,11 @@ def pidfd_open(pid: int) -> int:
 def pidfd_send_signal(pidfd: int, signum: int) -> None:
     """Signal exactly that process; ESRCH once it is reaped."""
     _pidfd_send_signal(pidfd, signum, None, 0)
+
+
+def reset_signal(signum: int) -> None:
+    """Give a signal its default action, also one of the two that the C library keeps to itself."""
+    _rt_sigaction(signum, _DEFAULT_ACTION, None, _SIGNAL_SET_BYTES)
 
 
 def signalfd(signals: Iterable[int]) -> int:

@@ -35,6 +35,7 @@ _COMMON = {
     "mount_setattr": 442,
 }
 _X86_64 = {
+    "rt_sigaction": 13,
     "setresuid": 117,
     "setresgid": 119,
     "setgroups": 116,
@@ -61,6 +62,7 @@ _AARCH64 = {
     "inotify_init1": 26,
     "inotify_add_watch": 27,
     "umount2": 39,
+    "rt_sigaction": 134,
     "mount": 40,
     "pivot_root": 41,
     "signalfd4": 74,

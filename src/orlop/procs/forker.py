@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from orlop.kernel.clone import clone3
-from orlop.kernel.process import close_range, set_name, set_parent_death_signal
+from orlop.kernel.process import close_range, reset_signal, set_name, set_parent_death_signal
 from orlop.procs.channel import Channel, Message, channel_pair, close_all
 from orlop.procs.errors import encode_error
 from orlop.procs.title import set_title
@@ -47,6 +47,8 @@ ALL_SIGNALS = tuple(
     for number in signal.Signals
     if number not in {signal.SIGKILL, signal.SIGSTOP} and number < signal.SIGRTMIN
 )
+_LIBRARY_SIGNALS = (32, 33)
+"""Those that glibc keeps to itself: posix_spawn leaves them ignored in a child, sigaction(3) refuses them."""
 CHANGED_SIGNALS = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -107,6 +109,9 @@ def reset_signals(numbers: Iterable[signal.Signals] = ALL_SIGNALS) -> None:
     """
     for number in numbers:
         signal.signal(number, signal.SIG_DFL)
+    if numbers is ALL_SIGNALS:
+        for hidden in _LIBRARY_SIGNALS:
+            reset_signal(hidden)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
