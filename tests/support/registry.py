@@ -30,14 +30,30 @@ def missing() -> str:
     return "" if shutil.which("docker-registry") else "docker-registry is not installed"
 
 
+USER, PASSWORD = "alice", "secret"
+_HTPASSWD = f"{USER}:$2a$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"
+_AUTH = "auth: {{htpasswd: {{realm: test, path: {path}}}}}\n"
+
+
 class DockerRegistry:
-    """A registry without TLS and without accounts; a context manager."""
+    """A registry without TLS; a context manager.
+
+    Args:
+        has_accounts: only `USER` with `PASSWORD` may come in.
+    """
+
+    def __init__(self, *, has_accounts=False):
+        self._has_accounts = has_accounts
 
     def __enter__(self):
         self._directory = tempfile.TemporaryDirectory(prefix="orlop-registry-")
         root = Path(self._directory.name)
         self.port = _free_port()
-        (root / "config.yml").write_text(_CONFIG.format(root=root / "data", port=self.port))
+        config = _CONFIG.format(root=root / "data", port=self.port)
+        if self._has_accounts:
+            (root / "htpasswd").write_text(_HTPASSWD)
+            config += _AUTH.format(path=root / "htpasswd")
+        (root / "config.yml").write_text(config)
         self.log_path = root / "log"
         with open(self.log_path, "wb") as log:
             self._process = subprocess.Popen(
@@ -77,6 +93,8 @@ class DockerRegistry:
             try:
                 with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=5):
                     return
+            except urllib.error.HTTPError:
+                return
             except (urllib.error.URLError, ConnectionError):
                 assert self._process.poll() is None, self.log_path.read_text()
                 assert time.monotonic() < deadline, "docker-registry does not answer"

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from support import images, leftovers, orlopd, registry
+from support.contexts import write_web
 
 
 def pytest_configure(config):
@@ -43,6 +44,13 @@ def fresh_engine():
     with orlopd.Orlopd() as running:
         load_busybox(running)
         yield running
+
+
+@pytest.fixture
+def web(tmp_path, engine):
+    """A context that has not been built before."""
+    engine.docker("builder", "prune", "-af")
+    return write_web(tmp_path / "web")
 
 
 @pytest.fixture(autouse=True)

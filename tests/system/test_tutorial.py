@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -10,18 +9,10 @@ from pathlib import Path
 import pytest
 
 from support import images
+from support.contexts import build_web, image_id, write
 from support.terminal import Terminal
 
 SHORT_ID = re.compile(r"[0-9a-f]{12}")
-
-
-def write(directory, files):
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content) if isinstance(content, bytes) else path.write_text(content)
-    return directory
 
 
 @pytest.fixture
@@ -35,40 +26,6 @@ def hello(tmp_path):
     files = {"busybox": Path(images.busybox_path()).read_bytes()}
     lines = 'FROM scratch\nCOPY --chmod=755 busybox /\nCMD ["/busybox", "echo", "hello"]\n'
     return write(tmp_path / "hello", files | {"Dockerfile": lines}), "hello\n"
-
-
-@pytest.fixture
-def web(tmp_path):
-    """The context of every tutorial: dependencies copied first, then the application."""
-    dockerfile = """\
-FROM busybox
-LABEL a=b
-WORKDIR /app
-COPY deps.txt .
-RUN mkdir vendor && sed 's/^/installed /' deps.txt > vendor/list
-COPY . .
-EXPOSE 8000
-ENV GREETING=hello
-CMD ["sh", "-c", "echo $GREETING; cat vendor/list app.sh"]
-"""
-    return write(
-        tmp_path / "web",
-        {
-            "Dockerfile": dockerfile,
-            "deps.txt": "one\ntwo\n",
-            "app.sh": "app 1\n",
-            ".dockerignore": "*.log\n",
-            "x.log": "x",
-        },
-    )
-
-
-def build_web(engine, web, *flags):
-    return engine.docker("build", "-t", "web", *flags, ".", cwd=web).stdout
-
-
-def image_id(engine, name):
-    return engine.docker("image", "inspect", "-f", "{{.Id}}", name).stdout.strip()
 
 
 # build and run
@@ -432,111 +389,6 @@ def test_save_piped_into_load_of_another_engine(engine, fresh_engine, web):
 
     assert (shown, errors) == (b"Loaded image: web:latest\n", b"")
     assert image_id(fresh_engine, "web") == image_id(engine, "web")
-
-
-# the registry
-
-
-def test_push_and_pull_keep_every_digest(engine, web, docker_registry):
-    build_web(engine, web)
-    before = image_id(engine, "web")
-    name = f"{docker_registry.address}/team/web:1"
-
-    engine.docker("tag", "web", name)
-    pushed = engine.docker("push", name).stdout
-    engine.docker("rmi", "-f", before)
-    pulled = engine.docker("pull", name).stdout
-
-    digest = docker_registry.digest("team/web", "1")
-    repo_digests = json.loads(engine.docker("image", "inspect", "-f", "{{json .RepoDigests}}", name).stdout)
-    assert repo_digests == [f"{docker_registry.address}/team/web@{digest}"]
-    assert re.search(rf"^1: digest: {digest} size: \d+$", pushed, re.MULTILINE)
-    assert f"Digest: {digest}\nStatus: Downloaded newer image for {name}\n{name}\n" in pulled
-    assert image_id(engine, name) == before
-    assert engine.docker("run", "--rm", name).stdout.startswith("hello\n")
-
-
-def test_a_second_push_sends_nothing(engine, web, docker_registry):
-    build_web(engine, web)
-    name = f"{docker_registry.address}/team/again"
-    engine.docker("tag", "web", name)
-    engine.docker("push", name)
-
-    shown = engine.docker("push", name).stdout
-
-    layers = set(re.findall(r"^([0-9a-f]{12}): ", shown, re.MULTILINE))
-    assert set(re.findall(r"^([0-9a-f]{12}): Layer already exists$", shown, re.MULTILINE)) == layers
-    assert "Pushed" not in shown
-
-
-def test_pull_by_digest(engine, web, docker_registry):
-    build_web(engine, web)
-    name = f"{docker_registry.address}/team/bydigest"
-    engine.docker("tag", "web", name)
-    engine.docker("push", name)
-    pinned = f"{name}@{docker_registry.digest('team/bydigest', 'latest')}"
-    engine.docker("rmi", "-f", image_id(engine, "web"))
-
-    engine.docker("pull", pinned)
-
-    assert engine.docker("run", "--rm", pinned, "cat", "/app/app.sh").stdout == "app 1\n"
-
-
-def test_a_missing_image_is_refused_as_docker_refuses(engine, docker_registry):
-    done = engine.docker("pull", f"{docker_registry.address}/team/none", check=False)
-
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"Error response from daemon: manifest for {docker_registry.address}/team/none:latest not found: "
-        "manifest unknown: manifest unknown\n"
-    )
-
-
-@pytest.fixture
-def skopeo():
-    if shutil.which("skopeo") is None:
-        pytest.skip("skopeo is not installed")
-
-    def run(*args):
-        return subprocess.run(
-            ["skopeo", *args], capture_output=True, text=True, check=True, timeout=60
-        ).stdout
-
-    return run
-
-
-def test_skopeo_accepts_what_was_pushed(engine, web, docker_registry, skopeo, tmp_path):
-    build_web(engine, web)
-    name = f"{docker_registry.address}/team/inspected"
-    engine.docker("tag", "web", name)
-    engine.docker("push", name)
-
-    shown = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{name}"))
-    skopeo("copy", "--src-tls-verify=false", f"docker://{name}", f"dir:{tmp_path}/copied")
-
-    assert shown["Digest"] == docker_registry.digest("team/inspected", "latest")
-    assert shown["Labels"] == {"a": "b"}
-    assert len(shown["Layers"]) == len(
-        json.loads(engine.docker("image", "inspect", "web").stdout)[0]["RootFS"]["Layers"]
-    )
-    assert (tmp_path / "copied" / "manifest.json").read_bytes() == docker_registry.manifest(
-        "team/inspected", "latest"
-    )
-
-
-def test_what_skopeo_copied_there_is_pulled_bit_for_bit(engine, docker_registry, skopeo, tmp_path):
-    (tmp_path / "image.tar").write_bytes(images.busybox_archive("other:latest", marker="copied"))
-    source, name = f"docker-archive:{tmp_path}/image.tar", f"{docker_registry.address}/team/copied:oci"
-    skopeo("copy", "--format=oci", "--dest-tls-verify=false", source, f"docker://{name}")
-
-    engine.docker("pull", name)
-
-    digest = docker_registry.digest("team/copied", "oci")
-    shown = json.loads(engine.docker("image", "inspect", name).stdout)[0]
-    config = json.loads(docker_registry.manifest("team/copied", "oci"))["config"]["digest"]
-    assert shown["RepoDigests"] == [f"{docker_registry.address}/team/copied@{digest}"]
-    assert shown["Id"] == config
-    assert engine.docker("run", "--rm", name, "cat", "/etc/marker").stdout == "copied"
 
 
 def test_a_container_is_listed_by_its_image_id_once_the_name_means_another(engine):
