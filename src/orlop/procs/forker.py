@@ -8,6 +8,7 @@ carries the pid and, as its only descriptor, the pidfd.
 
 from __future__ import annotations
 
+import codecs
 import gc
 import os
 import select
@@ -60,6 +61,8 @@ CHANGED_SIGNALS = (
 )
 """What Python itself, the zygote and supervisors ignore."""
 _zygote_pid: list[int] = []  # at most one, set before the first fork
+for _name in ("ascii", "latin-1", "unicode_escape", "utf-8"):
+    codecs.lookup(_name)  # found by an import, which children cannot do any more
 _import_tables = (sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache)
 
 

@@ -40,9 +40,9 @@ def split(channel: Channel, ready: confine.Ready) -> None:
                 os.tcsetpgrp(0, os.getpid())
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return
-    channel.close()
-    close_others([])
+    close_others([channel.fileno()])
     confine.become(ready)
+    channel.close()  # not before: at its end the supervisor reads back what this process may do
     _serve(child)
 
 
