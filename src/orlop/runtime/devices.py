@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 
 from orlop.kernel import mount
 from orlop.kernel.openat import RootedDir
-from orlop.runtime.rootfs import attach_filesystem
 from orlop.runtime.spec import DeviceSpec
 
 __all__ = [
@@ -20,9 +19,11 @@ __all__ = [
     "add_devices",
     "attach_console",
     "host_devices",
-    "mount_dev",
     "mount_dev_children",
+    "new_dev",
+    "new_queues",
     "new_shared_memory",
+    "new_terminals",
 ]
 
 DEFAULT_DEVICES = (
@@ -47,25 +48,20 @@ _NOT_FOR_CONTAINERS = frozenset(
 )
 
 
-def mount_dev(root: RootedDir) -> int:
-    """A fresh /dev with its links; returns its fd."""
+def new_dev(nodes: Sequence[DeviceSpec] = ()) -> int:
+    """A fresh detached /dev with its links and `nodes` (directly in it). The umask must be 0."""
     fd = mount.new_filesystem(
         "tmpfs", {"source": "tmpfs", "mode": "0755", "size": "65536k"}, mount.MOUNT_ATTR_NOSUID
     )
     for name, target in _LINKS.items():
         os.symlink(target, name, dir_fd=fd)
-    attach_filesystem(root, "/dev", fd)
+    for node in nodes:
+        _make_node(node, os.path.basename(node.path), fd)
     return fd
 
 
-def mount_dev_children(dev_fd: int, *, shm_fd: int, covered: frozenset[str]) -> int:
-    """devpts, shm and mqueue below /dev; returns the fd of devpts, whose terminals are the container's.
-
-    Args:
-        dev_fd: the container's /dev, as `mount_dev` returned it.
-        shm_fd: what becomes /dev/shm, -1 for nothing; closed here.
-        covered: targets that requested mounts will cover; not mounted here.
-    """
+def new_terminals() -> int:
+    """A detached devpts of its own."""
     safe = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
     options: dict[str, str | bytes | None] = {
         "source": "devpts",
@@ -74,17 +70,37 @@ def mount_dev_children(dev_fd: int, *, shm_fd: int, covered: frozenset[str]) -> 
         "mode": "0620",
         "gid": _TTY_GROUP,
     }
-    devpts = mount.new_filesystem("devpts", options, safe)
+    return mount.new_filesystem("devpts", options, safe)
+
+
+def new_queues() -> int:
+    """A detached mqueue of the present IPC namespace."""
+    safe = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC | mount.MOUNT_ATTR_NODEV
+    return mount.new_filesystem("mqueue", {"source": "mqueue"}, safe)
+
+
+def mount_dev_children(
+    dev_fd: int, *, devpts: int, queues: int, shm_fd: int, covered: frozenset[str]
+) -> None:
+    """devpts, shm and mqueue below /dev.
+
+    Args:
+        dev_fd: the container's /dev, attached.
+        devpts: from `new_terminals`; stays the caller's.
+        queues: from `new_queues`, or -1 to make one; closed here.
+        shm_fd: what becomes /dev/shm, -1 for nothing; closed here.
+        covered: targets that requested mounts will cover; not mounted here.
+    """
     _attach_below(dev_fd, "pts", devpts)
     if "/dev/mqueue" not in covered:
-        queues = mount.new_filesystem("mqueue", {"source": "mqueue"}, safe | mount.MOUNT_ATTR_NODEV)
+        queues = new_queues() if queues < 0 else queues
         _attach_below(dev_fd, "mqueue", queues)
+    if queues >= 0:
         os.close(queues)
     if shm_fd >= 0:
         if "/dev/shm" not in covered:
             _attach_below(dev_fd, "shm", shm_fd)
         os.close(shm_fd)
-    return devpts
 
 
 def new_shared_memory(size_bytes: int) -> int:
@@ -106,18 +122,22 @@ def _attach_below(dev_fd: int, name: str, fd: int) -> None:
 def add_devices(root: RootedDir, devices: Sequence[DeviceSpec]) -> None:
     """Create device nodes with exactly their mode and owner; what is there already is replaced."""
     for device in devices:
-        kind = stat.S_IFBLK if device.kind == "b" else stat.S_IFCHR
         head, _, name = device.path.rpartition("/")
         parent = root.mkdirs(head or "/")
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=parent)
-            # umask is 0 here, so the node is born with its mode.
-            os.mknod(name, kind | device.mode, os.makedev(device.major, device.minor), dir_fd=parent)
-            if device.uid or device.gid:
-                os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
+            _make_node(device, name, parent)
         finally:
             os.close(parent)
+
+
+def _make_node(device: DeviceSpec, name: str, parent: int) -> None:
+    """The umask is 0 here, so the node is born with its mode."""
+    kind = stat.S_IFBLK if device.kind == "b" else stat.S_IFCHR
+    os.mknod(name, kind | device.mode, os.makedev(device.major, device.minor), dir_fd=parent)
+    if device.uid or device.gid:
+        os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
 
 
 def attach_console(dev_fd: int, terminal_fd: int) -> None:

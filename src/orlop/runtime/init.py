@@ -15,21 +15,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import socket
-import struct
 from collections.abc import Callable
 from typing import NoReturn
 
 from orlop.kernel import mount, process
 from orlop.kernel.cgroup import Mode
-from orlop.kernel.namespaces import CLONE_NEWCGROUP, setns, unshare
+from orlop.kernel.namespaces import CLONE_NEWCGROUP, CLONE_NEWNET, setns, unshare
 from orlop.kernel.openat import RootedDir
 from orlop.procs.channel import Channel
 from orlop.procs.forker import CHANGED_SIGNALS, close_others, reset_signals, seal_imports
 from orlop.procs.title import set_title
 from orlop.runtime import cgroupfs, confine, devices, reaper, rootfs, terminal
+from orlop.runtime.ahead import loopback_up
 from orlop.runtime.identity import UserUnknown
 from orlop.runtime.lookpath import ExecFailed, describe_errno
 from orlop.runtime.plan import InitPlan
@@ -40,9 +38,6 @@ __all__ = ["READY", "fail", "place_standard_fds", "run_init"]
 
 EXIT_START_FAILED = 128
 READY = b'{"ready":true}'
-_SIOCGIFFLAGS = 0x8913
-_SIOCSIFFLAGS = 0x8914
-_IFF_UP = 1
 
 
 class _Init:
@@ -51,6 +46,7 @@ class _Init:
     def __init__(self, plan: InitPlan, channel: Channel) -> None:
         self.plan = plan
         self.spec = plan.spec
+        self.ahead = plan.ahead
         self.channel = channel
         self.sources: list[rootfs.Source] = []
         self.cgroup_sources: cgroupfs.Sources | None = None
@@ -133,7 +129,7 @@ def _session(state: _Init) -> None:
     os.setsid()
     os.umask(0)
     keep = [state.channel.fileno(), *(fd for fd in state.standard_fds if fd >= 0)]
-    close_others([*keep, *(fd for fd, _ in state.plan.joins)])
+    close_others([*keep, *(fd for fd, _ in state.plan.joins), *state.ahead.descriptors()])
 
 
 def _oom_score(state: _Init) -> None:
@@ -175,7 +171,9 @@ def _open_sources(state: _Init) -> None:
                 mounts.insert(0, MountSpec("bind", path, path, ("rbind", "nosuid", "nodev", "noexec")))
     state.shm_fd = open_shared_memory(state.spec.ipc)
     state.sources = rootfs.open_sources(mounts)
-    state.null_fd = rootfs.open_null()
+    state.null_fd = state.ahead.take("null")
+    if state.null_fd < 0:
+        state.null_fd = rootfs.open_null()
     state.cgroup_sources = cgroupfs.open_sources(state.plan.cgroup)
 
 
@@ -199,19 +197,28 @@ def _mount_proc(state: _Init) -> None:
 def _mount_dev(state: _Init) -> None:
     if "/dev" in state.covered:  # the user brings a whole /dev: it stays as it is
         return
-    state.dev_fd = devices.mount_dev(state.root)
+    ready = () if state.spec.is_privileged else devices.DEFAULT_DEVICES
+    state.dev_fd = -1 if state.spec.is_privileged else state.ahead.take("dev")
+    if state.dev_fd < 0:
+        state.dev_fd = devices.new_dev(ready)
+    rootfs.attach_filesystem(state.root, "/dev", state.dev_fd)
     if state.shm_fd < 0 and state.spec.ipc not in {"host", "none"}:
         state.shm_fd = devices.new_shared_memory(state.spec.shm_size_bytes)
     covered = state.covered | ({"/dev/shm", "/dev/mqueue"} if state.spec.ipc == "host" else frozenset())
-    state.devpts_fd = devices.mount_dev_children(state.dev_fd, shm_fd=state.shm_fd, covered=covered)
-    devices.add_devices(state.root, state.plan.devices)
+    state.devpts_fd = state.ahead.take("terminals")
+    if state.devpts_fd < 0:
+        state.devpts_fd = devices.new_terminals()
+    queues = state.ahead.take("queues")
+    devices.mount_dev_children(
+        state.dev_fd, devpts=state.devpts_fd, queues=queues, shm_fd=state.shm_fd, covered=covered
+    )
+    devices.add_devices(state.root, [item for item in state.plan.devices if item not in ready])
 
 
 def _mount_sys(state: _Init) -> None:
-    flags = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
-    if not state.spec.is_privileged:
-        flags |= mount.MOUNT_ATTR_RDONLY
-    fd = mount.new_filesystem("sysfs", {"source": "sysfs"}, flags)
+    fd = -1 if state.spec.is_privileged else state.ahead.take("sys")
+    if fd < 0:
+        fd = rootfs.new_sys(is_writable=state.spec.is_privileged)
     rootfs.attach_filesystem(state.root, "/sys", fd)
     os.close(fd)
 
@@ -261,12 +268,8 @@ def _name_host(state: _Init) -> None:
 
 
 def _loopback(state: _Init) -> None:
-    if state.spec.network != "none":
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        request = struct.pack("16sH22x", b"lo", 0)
-        (flags,) = struct.unpack_from("H", fcntl.ioctl(sock, _SIOCGIFFLAGS, request), 16)
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))
+    if state.spec.network == "none" and CLONE_NEWNET not in {flag for _, flag in state.plan.joins}:
+        loopback_up()
 
 
 def _sysctls(state: _Init) -> None:
@@ -289,7 +292,7 @@ def _sysctls(state: _Init) -> None:
 
 def _hide(state: _Init) -> None:
     rootfs.make_read_only(state.root, state.plan.read_only_paths)
-    rootfs.mask(state.root, state.plan.masked_paths, state.null_fd)
+    rootfs.mask(state.root, state.plan.masked_paths, state.null_fd, state.ahead.take("empty"))
 
 
 def _pivot(state: _Init) -> None:

@@ -23,6 +23,7 @@ from orlop.kernel.namespaces import (
     setns,
 )
 from orlop.procs.channel import Channel, ChannelBroken, channel_pair, close_all
+from orlop.runtime.ahead import Ahead
 from orlop.runtime.init import run_init
 from orlop.runtime.plan import plan_init
 from orlop.runtime.spec import ContainerSpec, ProcessSpec
@@ -30,8 +31,6 @@ from orlop.runtime.streams import widen_pipe
 from orlop.wire.stdstream import STDERR, STDOUT
 
 __all__ = ["Launched", "Pipes", "Report", "launch_container", "launch_process", "open_pipes", "read_report"]
-
-_JOINABLE = {"network": CLONE_NEWNET, "ipc": CLONE_NEWIPC, "pid": CLONE_NEWPID}
 
 
 @dataclass(slots=True)
@@ -95,7 +94,9 @@ def open_pipes(spec: ProcessSpec) -> Pipes:
     return pipes
 
 
-def launch_container(spec: ContainerSpec, cgroup: Cgroup, cgroup_fd: int | None, pipes: Pipes) -> Launched:
+def launch_container(
+    spec: ContainerSpec, cgroup: Cgroup, cgroup_fd: int | None, pipes: Pipes, ahead: Ahead
+) -> Launched:
     """Clone init into its namespaces; it waits for `go` before it joins the cgroup and runs anything.
 
     Args:
@@ -103,18 +104,22 @@ def launch_container(spec: ContainerSpec, cgroup: Cgroup, cgroup_fd: int | None,
         cgroup: exists already; its limits may still be on their way.
         cgroup_fd: its directory in the unified hierarchy, where init is born.
         pipes: the standard streams.
+        ahead: what was made before the spec was known; used up.
 
     Raises:
         OSError: the clone failed, or a namespace to join is gone.
         ValueError: the spec names something unknown.
     """
-    flags, joins = _namespaces(spec)
+    flags, joins = CLONE_NEWNS, list[tuple[int, int]]()
     try:
-        plan = plan_init(spec, cgroup, joins, pipes.child, is_in_unified=cgroup_fd is not None)
+        flags |= _namespaces(spec, ahead, joins)
+        is_in_unified = cgroup_fd is not None
+        plan = plan_init(spec, cgroup, joins, pipes.child, is_in_unified=is_in_unified, ahead=ahead)
         with _children_in(spec.pid):
             return launch_process(lambda channel: run_init(plan, channel), flags, cgroup_fd=cgroup_fd)
     finally:
         close_all(fd for fd, _ in joins)
+        ahead.close()
 
 
 def launch_process(
@@ -156,23 +161,27 @@ def read_report(channel: Channel) -> Report | None:
     return Report(failure=message.body)
 
 
-def _namespaces(spec: ContainerSpec) -> tuple[int, list[tuple[int, int]]]:
-    """Flags of new namespaces, and opened ones to join."""
-    flags = CLONE_NEWNS
-    if spec.uts != "host":
-        flags |= CLONE_NEWUTS
-    if spec.pid == "private":
-        flags |= CLONE_NEWPID
-    joins: list[tuple[int, int]] = []
-    for kind, value, own in (
-        ("network", spec.network, {"none"}),
-        ("ipc", spec.ipc, {"private", "none", "shareable"}),
+def _namespaces(spec: ContainerSpec, ahead: Ahead, joins: list[tuple[int, int]]) -> int:
+    """Flags of namespaces yet to be made; those to be joined are opened and added to `joins`.
+
+    One made ahead is joined. What belongs to one that this container has no use for is given back.
+    """
+    flags = CLONE_NEWPID if spec.pid == "private" else 0
+    for kind, flag, value, own, mounted in (
+        ("network", CLONE_NEWNET, spec.network, {"none"}, "sys"),
+        ("ipc", CLONE_NEWIPC, spec.ipc, {"private", "none", "shareable"}, "queues"),
+        ("uts", CLONE_NEWUTS, spec.uts, {"private"}, ""),
     ):
+        made = ahead.take(kind)
+        if value in own and made >= 0:
+            joins.append((made, flag))
+            continue
+        close_all(fd for fd in (made, ahead.take(mounted) if mounted else -1) if fd >= 0)
         if value in own:
-            flags |= _JOINABLE[kind]
+            flags |= flag
         elif value != "host":
-            joins.append((os.open(value, os.O_RDONLY | os.O_CLOEXEC), _JOINABLE[kind]))
-    return flags, joins
+            joins.append((os.open(value, os.O_RDONLY | os.O_CLOEXEC), flag))
+    return flags
 
 
 @contextlib.contextmanager

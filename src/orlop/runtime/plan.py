@@ -16,6 +16,7 @@ from typing import Any
 from orlop.kernel import capabilities
 from orlop.kernel.cgroup import Cgroup
 from orlop.runtime import defaults, seccomp
+from orlop.runtime.ahead import Ahead
 from orlop.runtime.confine import ProcessPlan
 from orlop.runtime.devices import DEFAULT_DEVICES, host_devices
 from orlop.runtime.spec import ContainerSpec, DeviceSpec, ProcessSpec
@@ -39,6 +40,7 @@ class InitPlan:
     read_only_paths: tuple[str, ...]
     joins: tuple[tuple[int, int], ...]  # (namespace fd, its CLONE_* flag)
     standard_fds: tuple[int, int, int]  # -1 where the terminal will be
+    ahead: Ahead  # only what fits the container's namespaces; init's copy is its own
 
 
 def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
@@ -72,6 +74,7 @@ def plan_init(
     standard_fds: tuple[int, int, int],
     *,
     is_in_unified: bool,
+    ahead: Ahead | None = None,
 ) -> InitPlan:
     """Everything init needs, in one value.
 
@@ -93,6 +96,7 @@ def plan_init(
         read_only_paths=defaults.READ_ONLY_PATHS if read_only is None else read_only,
         joins=tuple(joins),
         standard_fds=standard_fds,
+        ahead=ahead or Ahead(),
     )
 
 

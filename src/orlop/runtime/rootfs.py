@@ -29,6 +29,8 @@ __all__ = [
     "make_read_only",
     "mask",
     "mount_root",
+    "new_empty_directory",
+    "new_sys",
     "open_null",
     "open_sources",
 ]
@@ -118,6 +120,12 @@ def _make_file(root: RootedDir, path: str) -> int:
         os.close(parent)
 
 
+def new_sys(*, is_writable: bool) -> int:
+    """A detached sysfs; it shows the network devices of the present namespace."""
+    flags = _TMPFS_BASE | (0 if is_writable else mount.MOUNT_ATTR_RDONLY)
+    return mount.new_filesystem("sysfs", {"source": "sysfs"}, flags)
+
+
 def attach_filesystem(root: RootedDir, path: str, fd: int) -> None:
     """Attach one of our own file systems (proc, dev, sys) at a plain directory of the root.
 
@@ -203,9 +211,13 @@ def _set_bind_attributes(fd: int, options: MountOptions) -> None:
         mount.mount_setattr(fd, set_attributes=mount.MOUNT_ATTR_RDONLY, is_recursive=True)
 
 
-def mask(root: RootedDir, paths: Sequence[str], null_fd: int) -> None:
-    """Hide paths: files behind the null device, directories behind one empty read-only tmpfs."""
-    null, empty = _Cover(lambda: null_fd), _Cover(_empty_directory)
+def mask(root: RootedDir, paths: Sequence[str], null_fd: int, empty_fd: int = -1) -> None:
+    """Hide paths: files behind the null device, directories behind one empty read-only tmpfs.
+
+    `empty_fd` is that tmpfs if it is there already.
+    """
+    null = _Cover(lambda: null_fd)
+    empty = _Cover(new_empty_directory if empty_fd < 0 else lambda: empty_fd)
     for path in paths:
         try:
             target = root.path_fd(path)
@@ -240,7 +252,8 @@ class _Cover:
             os.close(copy)
 
 
-def _empty_directory() -> int:
+def new_empty_directory() -> int:
+    """A detached tmpfs that stays empty."""
     options: dict[str, str | bytes | None] = {"source": "tmpfs", "size": "4k", "mode": "0555"}
     return mount.new_filesystem("tmpfs", options, mount.MOUNT_ATTR_RDONLY | _TMPFS_BASE)
 

@@ -24,7 +24,7 @@ from orlop.kernel.cgroup import Cgroup, Host, detect
 from orlop.procs.channel import close_all
 from orlop.procs.forker import seal_imports
 from orlop.procs.title import set_title
-from orlop.runtime import contain, rundir
+from orlop.runtime import ahead, contain, rundir
 from orlop.runtime.contract import StartFailed, TaskGone
 from orlop.runtime.execs import Execs
 from orlop.runtime.handlers import build_handlers
@@ -50,8 +50,9 @@ __all__ = ["Supervisor", "main", "rehearse", "warm_up"]
 
 _OOM_SCORE = b"-999"
 _LINGER_STEP_S = 0.05
-_FAILURE_LINGER_S = 1.0
+_UNTOLD_LINGER_S = 1.0
 _host: list[Host] = []  # at most one: the cgroup hierarchies, looked up in the zygote
+_ahead: list[ahead.Ahead] = []  # at most one
 _sample: list[str] = []  # at most one: a spec, for rehearsals
 
 
@@ -61,11 +62,18 @@ def warm_up() -> None:
     _host[:] = [detect()]
     root, log_spec = RootSpec(("/",), None, None), LogSpec("none", "")
     _sample[:] = [json.dumps(to_json(ContainerSpec("0" * 64, "/", root, ProcessSpec(("true",)), log_spec)))]
-    rehearse()
+    _rehearse()
 
 
 def rehearse() -> None:
-    """Do what every start does, as far as it has no effect: the pages it writes to become ours early."""
+    """In the spare: make what every container needs, and the pages that a start writes to our own."""
+    _harden()
+    _ahead[:] = [ahead.prepare()]
+    _rehearse()
+
+
+def _rehearse() -> None:
+    """Do what every start does, as far as it has no effect."""
     supervisor = Supervisor(container_spec_from_json(json.loads(_sample[0])), _host[0])
     listener, peer = socket.socketpair()
     pipes = open_pipes(supervisor.spec.process)
@@ -88,14 +96,16 @@ def main(payload: dict[str, Any], fds: list[int]) -> int:
         for item, fd in zip(payload["attachments"], sockets, strict=True)
     ]
     set_title(f"orlop-supervisor {spec.id[:12]}")
-    _settle(spec.run_dir)
+    if not _ahead:
+        _harden()
+    _redirect_output(spec.run_dir)
     supervisor = Supervisor(spec, _host[0] if _host else detect())
     supervisor.start(socket.socket(fileno=control), attachments)
     supervisor.run()
     return 0
 
 
-def _settle(run_dir: str) -> None:
+def _harden() -> None:
     """Become a process that nothing but its container's end ends."""
     os.chdir("/")
     process.set_dumpable(is_dumpable=False)
@@ -107,6 +117,9 @@ def _settle(run_dir: str) -> None:
             os.write(fd, _OOM_SCORE)
         finally:
             os.close(fd)
+
+
+def _redirect_output(run_dir: str) -> None:
     # The engine's standard error may be a pipe that somebody reads to its end.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     fd = os.open(f"{run_dir}/supervisor.log", flags, 0o600)
@@ -132,6 +145,7 @@ class Supervisor:
         self._log: LogWriter | None = None
         self._waiting_start: list[Pending] = []
         self._waiting_exit: list[Pending] = []
+        self._is_told = False  # somebody knows that the container has started
         self._oom_kills = 0
         self._server: Server | None = None
 
@@ -149,21 +163,17 @@ class Supervisor:
             self._start_failed(_failure_of(error))
 
     def _launch(self, attachments: Sequence[tuple[AttachSpec, socket.socket]]) -> None:
-        if self.spec.log.driver != "none":
-            self._log = LogWriter(
-                self.spec.log.directory,
-                max_size_bytes=self.spec.log.max_size_bytes,
-                max_files=self.spec.log.max_files,
-            )
         self.cgroup_fd = contain.create(self.cgroup)
         pipes = open_pipes(self.spec.process)
         try:
-            launched = launch_container(self.spec, self.cgroup, self.cgroup_fd, pipes)
+            made = _ahead.pop() if _ahead else ahead.Ahead()
+            launched = launch_container(self.spec, self.cgroup, self.cgroup_fd, pipes, made)
         except BaseException:
             pipes.close()
             raise
         failpoints.hit("supervisor.launch.after-clone")
         # From here on init builds the root while we do the rest.
+        problem = self._open_log()
         self.init = Supervised(
             self.loop,
             self.spec.process,
@@ -177,12 +187,27 @@ class Supervisor:
         for spec, sock in attachments:
             self.init.streams.attach(spec, sock)
         try:
+            if problem is not None:
+                raise problem
             self._write_record()
             contain.limit(self.cgroup, self.spec)
         except (OSError, ValueError) as error:
             self.init.abort(_failure_of(error))
         else:
             self.init.go()
+
+    def _open_log(self) -> OSError | None:
+        if self.spec.log.driver == "none":
+            return None
+        try:
+            self._log = LogWriter(
+                self.spec.log.directory,
+                max_size_bytes=self.spec.log.max_size_bytes,
+                max_files=self.spec.log.max_files,
+            )
+        except OSError as error:
+            return error
+        return None
 
     def _write_record(self) -> None:
         init_pid = self.init.pid if self.init else 0
@@ -203,6 +228,7 @@ class Supervisor:
         assert self.init is not None
         for pending in self._waiting_start:
             pending.reply(self.state())
+            self._is_told = True
         self._waiting_start.clear()
         problem = contain.verify(self.init.pid, self.spec)
         if problem:
@@ -235,6 +261,7 @@ class Supervisor:
         if self.failure is not None:
             raise self.failure
         if self.init is not None and self.init.started_at_ns:
+            self._is_told = True
             return self.state()
         self._waiting_start.append(pending)
         return None
@@ -287,7 +314,7 @@ class Supervisor:
             rundir.write_exit(self.run_fd, record)
         except OSError as error:  # the run dir was removed under us: whoever waits is told all the same
             log.error("exit record not written", container=self.spec.id, error=error)
-        is_told = bool(self._waiting_start) or self.failure is None
+        is_told = bool(self._waiting_start) or self._is_told
         for pending in self._waiting_start:
             pending.fail(self.failure or TaskGone("the container has ended"))
         for pending in self._waiting_exit:
@@ -298,7 +325,7 @@ class Supervisor:
         if is_told:
             self._linger(STALL_LIMIT_S)
         else:  # whoever started us may not have asked yet how it went
-            self.loop.call_later(_FAILURE_LINGER_S, lambda: self._linger(0))
+            self.loop.call_later(_UNTOLD_LINGER_S, lambda: self._linger(0))
 
     def _linger(self, left_s: float) -> None:
         """Stay until clients have what they are due, for a while."""
