@@ -27,6 +27,7 @@ __all__ = ["World", "archive_of", "push_directly", "tar_of"]
 
 BASE = "busybox:latest"
 _SETTLE_S = 10.0
+_PROCESSES = 4  # engine, zygote, the runner and its supervisor
 _SPARE = "orlop-supervisor"  # forked ahead, without a container yet
 
 
@@ -59,11 +60,10 @@ class World:
             self.api.ok("POST", "/images/load", images.busybox_archive(BASE))
             self.keeper = self.create("keeper", "echo kept; exit 7")
             self.start_and_wait(self.keeper)
-            self.runner = self.create("runner", "while :; do sleep 1000; done")
+            self.runner = self.create("runner", "exec sleep 1000000")
             self.api.ok("POST", f"/containers/{self.runner}/start")
             self._runner_pid = self.inspect(self.runner)["State"]["Pid"]
             self._base = self.api.ok("GET", f"/images/{BASE}/json").json
-            self._processes = self._engine_processes()
         except BaseException as error:
             self.engine.__exit__(type(error), error, None)
             raise
@@ -185,10 +185,13 @@ class World:
 
     def wait_processes(self, running=()) -> None:
         """No process is left but the engine's own and those of running containers."""
-        wanted = len(self._processes) + 2 * len(running)
+        wanted = _PROCESSES + 2 * len(running)
         deadline = time.monotonic() + _SETTLE_S
         while len(left := self._engine_processes()) != wanted:
             assert time.monotonic() < deadline, f"{wanted} processes expected: " + "\n".join(left)
+            time.sleep(0.05)
+        while left := [path for path in leftovers._cgroups(self.engine.root) if self.runner not in path]:
+            assert time.monotonic() < deadline, f"cgroups of containers that are gone: {left}"
             time.sleep(0.05)
         mounted = {path.name for path in self._layer_mounts()}
         stored = {path.name for path in (self.engine.data_root / "layers").iterdir()}

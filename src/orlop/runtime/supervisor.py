@@ -163,6 +163,7 @@ class Supervisor:
             self._start_failed(_failure_of(error))
 
     def _launch(self, attachments: Sequence[tuple[AttachSpec, socket.socket]]) -> None:
+        self._write_record()  # first: by it the cgroup is found if we are killed
         self.cgroup_fd = contain.create(self.cgroup)
         pipes = open_pipes(self.spec.process)
         try:
@@ -189,7 +190,6 @@ class Supervisor:
         try:
             if problem is not None:
                 raise problem
-            self._write_record()
             contain.limit(self.cgroup, self.spec)
         except (OSError, ValueError) as error:
             self.init.abort(_failure_of(error))
