@@ -68,14 +68,21 @@ def test_a_container_takes_the_namespaces_made_ahead_and_its_supervisor_keeps_no
 def test_containers_started_at_once_share_nothing(containers):
     async def scenario(harness):
         await spare_of(harness.zygote)
-        return await asyncio.gather(*(harness.shell(SHOW) for _ in range(4)))
+        started = await asyncio.gather(*(harness.start("sleep", "60") for _ in range(4)))
+        seen = [os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS]
+        flags = []
+        for task, _ in started:  # all of them live, or a number could be used again
+            seen += [os.readlink(f"/proc/{task.pid}/ns/{kind}") for kind in KINDS]
+            flags.append((await harness.exec(task, "cat", "/sys/class/net/lo/flags")).text)
+        for task, stream in started:
+            stream.close()
+            await task.signal(signal.SIGKILL)
+            await task.wait()
+        return seen, flags
 
-    seen = [os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS]
-    for output in containers(scenario):
-        *links, flags = output.text.split()
-        assert int(flags, 16) & 1, "the loopback is up"
-        seen += links
+    seen, flags = containers(scenario)
     assert len(seen) == len(set(seen)) == 5 * len(KINDS)
+    assert all(int(text, 16) & 1 for text in flags), "the loopback is up"
 
 
 def test_a_container_in_the_hosts_namespaces_has_no_use_for_what_was_made_ahead(containers):
