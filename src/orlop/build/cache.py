@@ -134,6 +134,10 @@ class BuildCache:
 
         return await self._db.read(work)
 
+    async def forget_steps(self) -> None:
+        """From now on no step has been shown before."""
+        await self._db.write(lambda tx: tx.execute("DELETE FROM build_step"))
+
     async def touch(self, keys: Iterable[str], steps: Iterable[str]) -> None:
         """Note what a build has used and shown, at its end."""
         now = self._clock.now_ns()

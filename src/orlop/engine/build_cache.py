@@ -70,6 +70,8 @@ class BuildCacheService:
                 chosen.append(record.key)
                 left -= record.size_bytes
         removed = await self._cache.remove(chosen)
+        if removes_all and not filters and not keeps_bytes:
+            await self._cache.forget_steps()
         freed = (await self._collector.run()).size_bytes if removed else 0
         self._events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         return BuildPruneReport(tuple(map(_short, removed)) or None, freed)

@@ -163,6 +163,8 @@ def test_use_is_counted_and_steps_are_remembered(db, clock):
     (record,) = run(cache.records())
     assert (record.use_count, record.used_ns) == (1, clock.now_ns())
     assert run(cache.known_steps(["i1", "i3"])) == {"i1"}
+    run(cache.forget_steps())
+    assert run(cache.known_steps(["i1"])) == set()
 
 
 def test_saving_again_replaces_the_result(db, clock):
