@@ -1,6 +1,7 @@
 """What the spare supervisor makes before a spec is known: used once, by one container, and never left behind."""
 
 import asyncio
+import contextlib
 import os
 import signal
 
@@ -27,7 +28,10 @@ def children_of(pid):
 
 
 def namespaces_held_by(pid):
-    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    links = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            links.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return {link for link in links if link.partition(":")[0] in KINDS}
 
 
