@@ -57,13 +57,8 @@ class Api:
         self._path = path
         self._timeout_s = timeout_s
 
-    def __call__(self, method, path, body=None, headers=None, **query) -> Answer:
-        """Send one request and read the whole answer.
-
-        Raises:
-            EngineDied: the engine went away meanwhile.
-            AssertionError: it does not answer.
-        """
+    def send(self, method, path, body=None, headers=None, **query) -> http.client.HTTPConnection:
+        """Send one request; the caller closes the connection."""
         fields = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
@@ -72,8 +67,21 @@ class Api:
             fields.setdefault("Content-Type", "application/x-tar")
         target = f"/v1.47{quote(path)}" + (f"?{urlencode(query, doseq=True)}" if query else "")
         connection = _Connection(self._path, self._timeout_s)
+        connection.request(method, target, body, fields)
+        return connection
+
+    def __call__(self, method, path, body=None, headers=None, **query) -> Answer:
+        """Send one request and read the whole answer.
+
+        Raises:
+            EngineDied: the engine went away meanwhile.
+            AssertionError: it does not answer.
+        """
         try:
-            connection.request(method, target, body, fields)
+            connection = self.send(method, path, body, headers, **query)
+        except (ConnectionError, FileNotFoundError) as error:
+            raise EngineDied(repr(error)) from error
+        try:
             response = connection.getresponse()
             return Answer(response.status, response.read())
         except (ConnectionError, FileNotFoundError, http.client.HTTPException) as error:

@@ -17,6 +17,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
 from fault_api import Api
 
 from orlop.store import fsck
@@ -51,7 +52,7 @@ class World:
             "PYTHONPYCACHEPREFIX": _pycache(),
         }
         self.api = Api(self.engine.socket)
-        self._images = {}
+        self._unanswered = []
 
     def __enter__(self):
         self._prepare(self.engine.root)
@@ -71,6 +72,8 @@ class World:
 
     def __exit__(self, kind, error, traceback):
         self.disarm()
+        for connection in self._unanswered:
+            connection.close()
         self.engine.__exit__(kind, error, traceback)
 
     # failpoints
@@ -108,10 +111,20 @@ class World:
     def restart(self) -> None:
         """Kill what is left of the engine and start it without failpoints."""
         self.disarm()
-        if not self.is_dead():
+        if self.engine.process is not None and not self.is_dead():
             self.engine.kill()
         self.engine.process = None
         self.engine.start()
+
+    def start_expecting_death(self) -> None:
+        """Start the engine; a failpoint ends it before it answers."""
+        with pytest.raises(AssertionError, match="orlopd ended with 137"):
+            self.engine.start()
+        self.engine.process = None
+
+    def send_only(self, method, path) -> None:
+        """Send a request and do not wait for its answer."""
+        self._unanswered.append(self.api.send(method, path))
 
     # containers
 
@@ -190,7 +203,8 @@ class World:
         while len(left := self._engine_processes()) != wanted:
             assert time.monotonic() < deadline, f"{wanted} processes expected: " + "\n".join(left)
             time.sleep(0.05)
-        while left := [path for path in leftovers._cgroups(self.engine.root) if self.runner not in path]:
+        alive = {self.runner, *running}
+        while left := [path for path in self._cgroups() if not alive & set(path.parts)]:
             assert time.monotonic() < deadline, f"cgroups of containers that are gone: {left}"
             time.sleep(0.05)
         mounted = {path.name for path in self._layer_mounts()}
@@ -202,6 +216,9 @@ class World:
         return [
             f"{pid} (of {_parent(pid)}): {command}" for pid, command in found if command.strip() != _SPARE
         ]
+
+    def _cgroups(self) -> list[Path]:
+        return [Path(path) for path in leftovers._cgroups(self.engine.root)]
 
     def _layer_mounts(self) -> list[Path]:
         text = Path(f"/proc/{self.engine.pid}/mountinfo").read_text()

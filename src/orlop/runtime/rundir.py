@@ -20,12 +20,15 @@ from orlop.runtime.speccodec import exit_record_from_json
 
 __all__ = [
     "Record",
+    "clear",
     "connect",
     "is_alive",
     "listen",
     "read_exit",
     "read_record",
+    "socket_inode",
     "start_ticks",
+    "unlink_socket",
     "wait_gone",
     "write_exit",
     "write_exit_at",
@@ -91,6 +94,13 @@ def read_exit(run_dir: str) -> ExitRecord | None:
     return exit_record_from_json(data) if data else None
 
 
+def clear(run_dir: str) -> None:
+    """Forget how an earlier run went, before a supervisor is asked for, lest it be taken for the new end."""
+    for name in (EXIT, RECORD):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{run_dir}/{name}")
+
+
 def listen(run_fd: int) -> socket.socket:
     """The supervisor's listening socket. Bound through a directory fd: the path may be of any length."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
@@ -100,6 +110,20 @@ def listen(run_fd: int) -> socket.socket:
     os.chmod(SOCKET, 0o600, dir_fd=run_fd)
     listener.listen(_BACKLOG)
     return listener
+
+
+def socket_inode(run_fd: int) -> int:
+    """What names the supervisor's socket now; 0 when there is none."""
+    try:
+        return os.stat(SOCKET, dir_fd=run_fd).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def unlink_socket(run_fd: int, inode: int) -> None:
+    """Take the name away, unless a later supervisor has it. Call it while the socket is open."""
+    if inode and socket_inode(run_fd) == inode:
+        os.unlink(SOCKET, dir_fd=run_fd)
 
 
 def connect(run_dir: str) -> socket.socket | None:

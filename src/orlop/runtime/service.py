@@ -47,6 +47,7 @@ class SupervisedRuntime:
 
     async def start(self, spec: ContainerSpec, attachments: Sequence[Attachment] = ()) -> SupervisedTask:
         """See `contract.Runtime.start`. If cancelled, the container is killed."""
+        rundir.clear(spec.run_dir)
         ours, theirs = channel_pair()
         sockets = [item.socket for item in attachments]
         payload = {"spec": to_json(spec), "attachments": [to_json(item.spec) for item in attachments]}

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Sequence
@@ -148,12 +149,21 @@ class Supervisor:
         self._is_told = False  # somebody knows that the container has started
         self._oom_kills = 0
         self._server: Server | None = None
+        self._socket_inode = 0
 
     # --- start ---
 
     def start(self, control: socket.socket, attachments: Sequence[tuple[AttachSpec, socket.socket]]) -> None:
         """Launch the container; every failure ends in an exit record, too."""
+        failpoints.hit("supervisor.start.before-socket")
         self._server = Server(self.loop, rundir.listen(self.run_fd), build_handlers(self))
+        self._socket_inode = rundir.socket_inode(self.run_fd)
+        if _is_hung_up(control):
+            # The engine is gone, and the next one may have looked for us before there was a socket.
+            for _, sock in attachments:
+                sock.close()
+            self.loop.stop()
+            return
         self._server.add(control)
         try:
             self._launch(attachments)
@@ -339,13 +349,19 @@ class Supervisor:
     def run(self) -> None:
         """Serve until the container has ended and everybody was told."""
         self.loop.run()
+        with contextlib.suppress(FileNotFoundError):
+            rundir.unlink_socket(self.run_fd, self._socket_inode)
         if self._server is not None:
             self._server.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(rundir.SOCKET, dir_fd=self.run_fd)
         if self.init is not None:
             self.init.close()
         close_all([self.run_fd] if self.cgroup_fd is None else [self.run_fd, self.cgroup_fd])
+
+
+def _is_hung_up(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def _failure_of(error: Exception) -> dict[str, Any]:

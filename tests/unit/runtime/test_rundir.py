@@ -61,3 +61,29 @@ def test_a_process_is_known_by_pid_and_start(tmp_path):
     assert rundir.is_alive(os.getpid(), ticks)
     assert not rundir.is_alive(os.getpid(), ticks + 1)
     assert rundir.start_ticks(2**22 - 1) == 0
+
+
+def test_clearing_forgets_the_last_run_and_may_be_repeated(tmp_path):
+    fd = open_dir(tmp_path)
+    rundir.write_record(fd, Record("i" * 64, 1, 2, 3, 4, "orlop/x"))
+    rundir.write_exit(fd, ExitRecord(7, 8))
+
+    rundir.clear(str(tmp_path))
+    rundir.clear(str(tmp_path))
+
+    assert os.listdir(tmp_path) == []
+    os.close(fd)
+
+
+def test_a_socket_that_a_later_supervisor_made_stays(tmp_path):
+    fd = open_dir(tmp_path)
+    with rundir.listen(fd):
+        first = rundir.socket_inode(fd)
+        with rundir.listen(fd):
+            second = rundir.socket_inode(fd)
+
+            rundir.unlink_socket(fd, first)
+            assert rundir.socket_inode(fd) == second
+            rundir.unlink_socket(fd, second)
+            assert rundir.socket_inode(fd) == 0
+    os.close(fd)
