@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -114,10 +115,16 @@ def test_a_client_that_reads_nothing_stops_no_other(engine):
 def test_two_clients_see_the_same_output(engine):
     engine.docker("run", "-di", "--name", "shared", "busybox", "cat")
     clients = [engine.popen("attach", "--sig-proxy=false", "shared", stdin=subprocess.PIPE) for _ in range(2)]
-    writer, _ = clients
-    writer.stdin.write(b"to all\n")
-    writer.stdin.flush()
+    deaf = {client.stdout for client in clients}
 
+    def hear():
+        """Nothing tells when a client is attached: say it until everybody has heard it."""
+        clients[0].stdin.write(b"to all\n")
+        clients[0].stdin.flush()
+        deaf.difference_update(select.select(list(deaf), [], [], 0.1)[0])
+        return not deaf
+
+    wait_until(hear)
     lines = [client.stdout.readline() for client in clients]
 
     engine.docker("kill", "shared")
