@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-__all__ = ["Answer", "Api", "EngineDied"]
+__all__ = ["Answer", "Api", "EngineDied", "Vanished", "VanishingApi"]
 
 
 class EngineDied(Exception):
@@ -67,7 +68,11 @@ class Api:
             fields.setdefault("Content-Type", "application/x-tar")
         target = f"/v1.47{quote(path)}" + (f"?{urlencode(query, doseq=True)}" if query else "")
         connection = _Connection(self._path, self._timeout_s)
-        connection.request(method, target, body, fields)
+        try:
+            connection.request(method, target, body, fields)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def __call__(self, method, path, body=None, headers=None, **query) -> Answer:
@@ -96,3 +101,21 @@ class Api:
         answer = self(method, path, body, headers, **query)
         assert not answer.error, f"{method} {path}: {answer.status} {answer.error}"
         return answer
+
+
+class VanishingApi(Api):
+    """Sends its first request and goes away without waiting for the answer."""
+
+    def __init__(self, path, patience_s):
+        super().__init__(path)
+        self._patience_s = patience_s
+
+    def __call__(self, *args, **query):
+        connection = self.send(*args, **query)
+        time.sleep(self._patience_s)
+        connection.close()
+        raise Vanished
+
+
+class Vanished(Exception):
+    """The client has left."""
