@@ -44,7 +44,7 @@ class Dockerd:
             self._process.wait(20)
         self._process.kill()
         self._process.wait()
-        shutil.rmtree(self.root, ignore_errors=True)
+        _remove(self.root)
 
     def docker(self, *args, input=None, check=True):  # noqa: A002
         """Run the docker client against it."""
@@ -69,8 +69,7 @@ class Podman:
     def __exit__(self, *error):
         self.podman("rm", "-f", "-a", check=False)
         self.podman("rmi", "-f", "-a", check=False)
-        subprocess.run(["umount", "-R", f"{self.root}/root/overlay"], check=False, capture_output=True)
-        shutil.rmtree(self.root, ignore_errors=True)
+        _remove(self.root)
 
     def run(self, image):
         """What `image` prints. The limits are those of an engine that may not raise its own."""
@@ -92,6 +91,14 @@ class Podman:
             how += ["--runtime", "runc"]
         env = {"PATH": os.environ["PATH"], "HOME": str(self.root)}
         return _run(["podman", *places, *how, *args], env, input, check)
+
+
+def _remove(root):
+    """The directory, with what an engine that ended in a hurry left mounted in it."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if (target := line.split()[4]).startswith(f"{root}/"):
+            subprocess.run(["umount", "-l", target], check=False, capture_output=True)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def _run(command, env, data, check):
