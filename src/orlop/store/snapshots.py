@@ -314,9 +314,10 @@ class Snapshots:
         return None
 
     async def _empty_trash(self, trash: str) -> None:
-        with _open_directory(trash) as directory:
-            await self._workers.run("trees.empty", {}, fds=[directory])
-        os.rmdir(trash)
+        with contextlib.suppress(FileNotFoundError):  # a sweep was faster
+            with _open_directory(trash) as directory:
+                await self._workers.run("trees.empty", {}, fds=[directory])
+            os.rmdir(trash)
 
     # What collection asks of every store: see collect.Resource.
 
