@@ -2,6 +2,8 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
+# What drives real kernels and clients may meet a busy machine: once more, told in the summary.
+AGAIN := --reruns 1 -rR
 export PYTHONDONTWRITEBYTECODE = 1
 .DEFAULT_GOAL := help
 
@@ -23,13 +25,13 @@ check: setup  ## format, lint, types, import contracts, dependencies, spelling, 
 	$(PYTEST) tests/unit tests/property tests/house -n 2
 
 root: setup  ## tests that need root: mounts, namespaces, cgroups
-	$(PYTEST) tests/root
+	$(PYTEST) tests/root $(AGAIN)
 
 system: setup  ## a real engine with real clients
-	$(PYTEST) tests/system
+	$(PYTEST) tests/system $(AGAIN)
 
 faults: setup  ## kill the engine at every failpoint, restart, look for damage
-	$(PYTEST) tests/faults
+	$(PYTEST) tests/faults $(AGAIN)
 
 bench: setup  ## measure the budgets beside installed peers; writes docs/benchmarks.md
 	$(PY) bench/run.py
