@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import time
+import struct
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -60,19 +60,8 @@ class Api:
 
     def send(self, method, path, body=None, headers=None, **query) -> http.client.HTTPConnection:
         """Send one request; the caller closes the connection."""
-        fields = dict(headers or {})
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-            fields["Content-Type"] = "application/json"
-        elif body is not None:
-            fields.setdefault("Content-Type", "application/x-tar")
-        target = f"/v1.47{quote(path)}" + (f"?{urlencode(query, doseq=True)}" if query else "")
         connection = _Connection(self._path, self._timeout_s)
-        try:
-            connection.request(method, target, body, fields)
-        except BaseException:
-            connection.close()
-            raise
+        _request(connection, method, path, body, headers, query)
         return connection
 
     def __call__(self, method, path, body=None, headers=None, **query) -> Answer:
@@ -103,19 +92,31 @@ class Api:
         return answer
 
 
-class VanishingApi(Api):
-    """Sends its first request and goes away without waiting for the answer."""
+class VanishingApi:
+    """Sends its first request over TCP and resets the connection once `wait` returns."""
 
-    def __init__(self, path, patience_s):
-        super().__init__(path)
-        self._patience_s = patience_s
+    def __init__(self, port, wait):
+        self._port, self._wait = port, wait
 
-    def __call__(self, *args, **query):
-        connection = self.send(*args, **query)
-        time.sleep(self._patience_s)
+    def __call__(self, method, path, body=None, headers=None, **query):
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+        _request(connection, method, path, body, headers, query)
+        self._wait()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
         raise Vanished
 
 
 class Vanished(Exception):
     """The client has left."""
+
+
+def _request(connection, method, path, body, headers, query):
+    fields = dict(headers or {})
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+        fields["Content-Type"] = "application/json"
+    elif body is not None:
+        fields.setdefault("Content-Type", "application/x-tar")
+    target = f"/v1.47{quote(path)}" + (f"?{urlencode(query, doseq=True)}" if query else "")
+    connection.request(method, target, body, fields)

@@ -21,7 +21,7 @@ import pytest
 from fault_api import Api
 
 from orlop.store import fsck
-from support import images, leftovers
+from support import images, leftovers, registry
 from support.orlopd import Orlopd
 
 __all__ = ["World", "archive_of", "push_directly", "tar_of"]
@@ -40,7 +40,8 @@ class World:
     """
 
     def __init__(self, mounts_data_root=None):
-        self.engine = Orlopd()
+        self.port = registry.free_port()
+        self.engine = Orlopd(hosts=(f"tcp://127.0.0.1:{self.port}",))
         self._prepare = mounts_data_root or (lambda root: None)
         self._setting = self.engine.root / "failpoints"
         self._record = self.engine.root / "hits"
@@ -90,12 +91,22 @@ class World:
 
     def hits_of(self, work) -> dict[str, int]:
         """How often each failpoint is hit by `work`."""
-        self._record.write_bytes(b"")
+        self.forget_hits()
         work()
         counts: dict[str, int] = {}
         for name in self._record.read_text().split():
             counts[name] = counts.get(name, 0) + 1
         return counts
+
+    def wait_hit(self, name: str) -> None:
+        """Return when a failpoint has been hit since `forget_hits`, or after a while."""
+        deadline = time.monotonic() + 2.0
+        while name not in self._record.read_text().split() and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+    def forget_hits(self) -> None:
+        """Count from now on."""
+        self._record.write_bytes(b"")
 
     # the engine
 

@@ -6,8 +6,10 @@ Names are not listed here: a recording run of each operation says which failpoin
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from fault_api import EngineDied
+from fault_api import EngineDied, Vanished, VanishingApi
 from fault_world import World
 from operations import OPERATIONS
 
@@ -17,6 +19,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 NO_SPACE = "no space left on device"
 # Hit while an engine starts: see test_starts.py.
 AT_START = {"daemon.recovered", "reconcile.recovered", "db.create.before-rename"}
+DELAY_MS = 150
 _MAX_HITS = 16  # of one failpoint in one operation that are tried
 # What comes before these does I/O; an error at the others could not come from anywhere.
 _CAN_FAIL = (".write", ".before", ".before-fsync", ".before-rename", ".before-row", ".before-image-row")
@@ -104,6 +107,20 @@ class Sweep:
             assert wanted in answer.error.lower(), answer.error
         self._finish(operation, orphans_allowed=True)
 
+    def leave(self, name) -> None:
+        """The client leaves in the middle of a step; what it asked for is done or not, never half."""
+        operation = self._next()
+        world = operation.world
+        world.forget_hits()
+        world.arm(f"{name}=delay:{DELAY_MS}@1")
+        operation.api = VanishingApi(world.port, lambda: world.wait_hit(name))
+        with pytest.raises(Vanished):
+            operation.run()
+        operation.api = world.api
+        time.sleep(2 * DELAY_MS / 1000)  # what was begun for it may go on to its end
+        world.disarm()
+        self._finish(operation, orphans_allowed=True)
+
     def _next(self):
         self._number += 1
         operation = self._kind(self._worlds.get(), self._registry, self._number)
@@ -133,6 +150,25 @@ def test_sweep(worlds, docker_registry, tried, kind):
             failures.append(f"{setting}: {error}\n{worlds.get().engine.log_tail(30)}")
             worlds.drop()
 
+    worlds.get().restart()
+    worlds.get().check()
+    assert failures == [], "\n".join(failures)
+
+
+@pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.__name__.lower())
+def test_clients_that_leave(worlds, docker_registry, kind):
+    sweep = Sweep(worlds, docker_registry.address, kind)
+    failures = []
+
+    for name in sorted(sweep.record()):
+        try:
+            sweep.leave(name)
+        except (AssertionError, EngineDied) as error:
+            failures.append(f"{name}: {error}\n{worlds.get().engine.log_tail(30)}")
+            worlds.drop()
+
+    worlds.get().restart()
+    worlds.get().check()
     assert failures == [], "\n".join(failures)
 
 

@@ -48,7 +48,7 @@ class DockerRegistry:
     def __enter__(self):
         self._directory = tempfile.TemporaryDirectory(prefix="orlop-registry-")
         root = Path(self._directory.name)
-        self.port = _free_port()
+        self.port = free_port()
         config = _CONFIG.format(root=root / "data", port=self.port)
         if self._has_accounts:
             (root / "htpasswd").write_text(_HTPASSWD)
@@ -101,7 +101,8 @@ class DockerRegistry:
                 time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
