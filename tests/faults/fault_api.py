@@ -46,7 +46,7 @@ class _Connection(http.client.HTTPConnection):
         self._path = str(path)
 
     def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = socket.socket(socket.AF_UNIX)  # closed with the connection, connected or not
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
@@ -61,7 +61,11 @@ class Api:
     def send(self, method, path, body=None, headers=None, **query) -> http.client.HTTPConnection:
         """Send one request; the caller closes the connection."""
         connection = _Connection(self._path, self._timeout_s)
-        _request(connection, method, path, body, headers, query)
+        try:
+            _request(connection, method, path, body, headers, query)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def __call__(self, method, path, body=None, headers=None, **query) -> Answer:

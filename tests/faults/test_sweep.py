@@ -105,7 +105,7 @@ class Sweep:
         if answer.error:
             wanted = NO_SPACE if "enospc" in setting else "input/output error"
             assert wanted in answer.error.lower(), answer.error
-        self._finish(operation, orphans_allowed=True)
+        self._finish(operation, allowed=["orphan"])
 
     def leave(self, name) -> None:
         """The client leaves in the middle of a step; what it asked for is done or not, never half."""
@@ -119,7 +119,7 @@ class Sweep:
         operation.api = world.api
         time.sleep(2 * DELAY_MS / 1000)  # what was begun for it may go on to its end
         world.disarm()
-        self._finish(operation, orphans_allowed=True)
+        self._finish(operation, allowed=["orphan"])
 
     def _next(self):
         self._number += 1
