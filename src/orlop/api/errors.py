@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from orlop.aio.http_messages import BodyTooLarge, Response
 from orlop.base import log
 from orlop.base.errors import Kind, OrlopError
@@ -35,6 +37,8 @@ def status_of(error: BaseException) -> int:
     if isinstance(error, OrlopError):
         own = error.facts.get("http_status")
         return own if isinstance(own, int) else _STATUS[error.kind]
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _STATUS[Kind.EXHAUSTED]
     return 500
 
 

@@ -136,7 +136,7 @@ class BuildCache:
 
     async def forget_steps(self) -> None:
         """From now on no step has been shown before."""
-        await self._db.write(lambda tx: tx.execute("DELETE FROM build_step"))
+        await self._db.write(lambda tx: tx.execute("DELETE FROM build_step"), frees_space=True)
 
     async def touch(self, keys: Iterable[str], steps: Iterable[str]) -> None:
         """Note what a build has used and shown, at its end."""
@@ -170,7 +170,7 @@ class BuildCache:
         """Forget records, but not those that a running build relies on; the keys that went."""
         free = [key for key in keys if not self._pinned[key]]
         if free:
-            await self._db.write(lambda tx: self.forget(tx, free))
+            await self._db.write(lambda tx: self.forget(tx, free), frees_space=True)
         return free
 
     # --- Resource ---

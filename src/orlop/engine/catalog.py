@@ -182,7 +182,8 @@ class Catalog:
         """Delete the row, then forget the container and its name. May be repeated."""
         self._dirty.pop(container.id, None)
         await self._db.write(
-            lambda tx: tx.execute("DELETE FROM container WHERE id = ?", (container.id,)).close()
+            lambda tx: tx.execute("DELETE FROM container WHERE id = ?", (container.id,)).close(),
+            frees_space=True,
         )
         self.forget(container)
 

@@ -192,7 +192,9 @@ class Volumes:
             users = self.users(name)
             if users:
                 raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
-            await self._db.write(lambda tx: tx.execute("DELETE FROM volume WHERE name = ?", (name,)).close())
+            await self._db.write(
+                lambda tx: tx.execute("DELETE FROM volume WHERE name = ?", (name,)).close(), frees_space=True
+            )
             del self._volumes[name]
         await self._remove_tree(name)
         self._events.publish("volume", "destroy", name, {"driver": volume.driver})

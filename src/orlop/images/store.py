@@ -196,7 +196,7 @@ class ImageStore:
     async def untag(self, name: Reference) -> bool:
         """Take a name away and nothing else; False when it was not there."""
         name = name.with_default_tag()
-        return await self._db.write(lambda tx: rows.delete_name(tx, name))
+        return await self._db.write(lambda tx: rows.delete_name(tx, name), frees_space=True)
 
     async def remove(self, image_id: Digest, untag: Sequence[Reference], *, delete: bool) -> None:
         """Carry out a removal plan in one transaction; what is gone already is fine."""

@@ -186,7 +186,7 @@ class LayerStore:
 
     async def delete(self, diff_id: Digest) -> None:
         """Drop a layer whether or not it is held; fine when it is gone."""
-        await self._db.write(lambda tx: self.forget(tx, [diff_id]))
+        await self._db.write(lambda tx: self.forget(tx, [diff_id]), frees_space=True)
         await self.sweep([diff_id])
 
     async def close(self) -> None:
@@ -283,7 +283,7 @@ class LayerStore:
         if await self.has(diff_id):
             return 0
         await self._mounts.release(diff_id)
-        return await self._db.write(work)
+        return await self._db.write(work, frees_space=True)
 
 
 def _select(tx: Tx, diff_id: Digest) -> LayerInfo | None:

@@ -121,7 +121,9 @@ class Leases:
 
     async def release(self, lease: LeaseId) -> None:
         """End a lease and its edges; may be repeated."""
-        await self._db.write(lambda tx: tx.execute("DELETE FROM lease WHERE id = ?", (lease,)).close())
+        await self._db.write(
+            lambda tx: tx.execute("DELETE FROM lease WHERE id = ?", (lease,)).close(), frees_space=True
+        )
 
     async def list(self) -> list[LeaseInfo]:
         """All leases, oldest first."""

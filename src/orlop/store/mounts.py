@@ -22,7 +22,7 @@ from orlop.kernel.filesystems import erofs_mount
 from orlop.kernel.mount import MNT_DETACH, UMOUNT_NOFOLLOW, umount2
 from orlop.oci.digest import Digest, digest_of, encoded
 from orlop.procs.workers import Workers
-from orlop.store.files import ensure_directory, fsync_directory
+from orlop.store.files import ensure_directory, fsync_directory, full_or
 from orlop.store.layerfile import LayerHead, encode_head, layer_uuid
 from orlop.wire.erofswrite import TAR_OFFSET, build_erofs
 from orlop.wire.layertree import LayerTree
@@ -179,12 +179,14 @@ def choose_mounts(data_root: str, exec_root: str, workers: Workers, wanted: str 
 
     Raises:
         MountFailed: the wanted way does not work here.
+        StoreFull: a new data root on a full disk.
     """
+    file = _probe_file(data_root)
     ways: dict[str, Attach] = {"file": erofs_mount, "loop": _mount_loop}
     for name, attach in ways.items():
         if wanted not in ("", name):
             continue
-        problem = _try(data_root, exec_root, attach)
+        problem = _try(file, exec_root, attach)
         if problem is None:
             return MountedLayers(name, exec_root, attach)
         if wanted:
@@ -199,28 +201,37 @@ def _mount_loop(file: str, target: str) -> None:
         erofs_mount(device, target)
 
 
-def _try(data_root: str, exec_root: str, attach: Attach) -> str | None:
-    """Mount an empty layer; what went wrong, or None.
-
-    Its file lies where layers do: EROFS reads through some file systems (ext4, xfs, btrfs) and not
-    through others (tmpfs, overlay), and the exec root is usually a tmpfs.
-    """
-    token = ids.new_token()
-    target = os.path.join(exec_root, f"probe-{token}")
-    file = os.path.join(data_root, f"probe-{token}")
+def _try(file: str, exec_root: str, attach: Attach) -> str | None:
+    """Mount an empty layer; what went wrong, or None."""
+    target = os.path.join(exec_root, f"probe-{ids.new_token()}")
     os.makedirs(target, 0o700)
     try:
-        with open(file, "wb") as out:
-            out.write(_empty_layer())
         attach(file, target)
         _unmount(target)
     except OSError as error:
         return describe_os_error(error)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(file)
         shutil.rmtree(target, ignore_errors=True)
     return None
+
+
+def _probe_file(data_root: str) -> str:
+    """An empty layer where layers are: made once and kept, so that an engine starts on a full disk, too.
+
+    EROFS reads through some file systems (ext4, xfs, btrfs) and not through others (tmpfs, overlay),
+    and the exec root is usually a tmpfs.
+    """
+    path, wanted = os.path.join(data_root, "probe"), _empty_layer()
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        if file.read(len(wanted) + 1) == wanted:
+            return path
+    try:
+        with open(f"{path}.new", "wb") as file:
+            file.write(wanted)
+        os.rename(f"{path}.new", path)
+    except OSError as error:
+        raise full_or(error, "the data root") from error
+    return path
 
 
 def _empty_layer() -> bytes:

@@ -202,7 +202,7 @@ class Snapshots:
         On return the key is free and the tree out of sight; a large tree is removed behind the caller's back.
         """
         folder = self._folder(key)
-        await self._db.write(lambda tx: self.forget(tx, [key]))
+        await self._db.write(lambda tx: self.forget(tx, [key]), frees_space=True)
         failpoints.hit("snapshots.discard.after-row")
         await self._throw_away(folder)
 

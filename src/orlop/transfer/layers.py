@@ -31,7 +31,8 @@ from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest, algorithm
 from orlop.registry.client import Repository
 from orlop.store.blobs import BlobStore, DigestMismatch, Ingest
-from orlop.store.compress import SNIFF_BYTES, Decompressor, layer_decompressor
+from orlop.store.compress import SNIFF_BYTES, Decompressor, ExpansionLimit, layer_decompressor
+from orlop.store.db import StoreFull
 from orlop.store.leases import LeaseLost, Leases
 from orlop.transfer.progress import Meter, Progress, Report, short
 
@@ -41,7 +42,8 @@ _CHUNK_BYTES = 1 << 20
 _BATCH_BYTES = 4 << 20  # inflated bytes per hop to a thread: bounds memory whatever the ratio
 _QUEUE_CHUNKS = 4
 _MAX_LAYER_BYTES = 1 << 40
-_DISK_RESERVE_BYTES = 256 << 20
+_DISK_RESERVE_BYTES = 256 << 20  # left free by pulls, on a disk that is large enough
+_DISK_RESERVE_SHARE = 20  # otherwise this part of it
 _CONTENT_ERRORS = {Kind.INVALID, Kind.CORRUPT, Kind.UNSUPPORTED}
 
 
@@ -130,10 +132,10 @@ class LayerFetcher:
                 try:
                     await self._attempt(one, lease)
                 except OrlopError as error:
-                    if error.kind not in _CONTENT_ERRORS:
+                    if error.kind not in _CONTENT_ERRORS and not isinstance(error, _NoRoom):
                         raise
                     await ingest.restart()
-                    if not was_resumed:
+                    if not was_resumed or isinstance(error, _NoRoom):
                         raise
                     # what an earlier attempt left may be at fault: once more, all of it
                     log.warning("partial layer dropped", digest=descriptor.digest, error=str(error))
@@ -149,6 +151,15 @@ class LayerFetcher:
             await one.run(writer)
             await writer.commit(one.diff_id)
         failpoints.hit("pull.layer.committed")
+
+
+class _NoRoom(StoreFull):
+    """A layer expands to more than there is room for; its compressed bytes are not kept either."""
+
+    def __init__(self, diff_id: Digest) -> None:
+        super().__init__(
+            f"cannot write layer {diff_id}: no space left on device", hint="free some space and try again"
+        )
 
 
 class _Transfer:
@@ -210,6 +221,8 @@ class _Transfer:
             while batch := await offload.thread(_take, pieces):
                 for piece in batch:
                     await writer.write(piece)
+        except ExpansionLimit as error:
+            return error if source.limit_bytes == _MAX_LAYER_BYTES else _NoRoom(self.diff_id)
         except OrlopError as error:
             if error.kind not in _CONTENT_ERRORS:
                 raise
@@ -232,7 +245,7 @@ class _Inflater:
 
     def __init__(self, media_type: str, limit_bytes: int) -> None:
         self._media_type = media_type
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._head = b""
         self._chosen: Decompressor | None = None
 
@@ -251,7 +264,7 @@ class _Inflater:
         self._chosen.finish()
 
     def _choose(self) -> Decompressor:
-        self._chosen = layer_decompressor(self._media_type, self._head, self._limit_bytes)
+        self._chosen = layer_decompressor(self._media_type, self._head, self.limit_bytes)
         return self._chosen
 
 
@@ -290,7 +303,8 @@ async def _file_chunks(path: str, length: int) -> AsyncGenerator[bytes, None]:
 def _free_bytes(path: str) -> int:
     """What a layer may expand to: the disk's free space but for a reserve, and a sanity limit."""
     state = os.statvfs(path)
-    return max(0, min(_MAX_LAYER_BYTES, state.f_bavail * state.f_frsize - _DISK_RESERVE_BYTES))
+    total, free = state.f_blocks * state.f_frsize, state.f_bavail * state.f_frsize
+    return max(0, min(_MAX_LAYER_BYTES, free - min(_DISK_RESERVE_BYTES, total // _DISK_RESERVE_SHARE)))
 
 
 def unique(items: Iterable[tuple[Descriptor, Digest]]) -> list[tuple[Descriptor, Digest]]:

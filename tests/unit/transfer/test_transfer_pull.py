@@ -16,7 +16,8 @@ from orlop.oci.reference import parse_reference
 from orlop.oci.strictjson import MalformedDocument
 from orlop.registry.errors import BadRegistry, NotOnRegistry
 from orlop.store.blobs import DigestMismatch
-from orlop.store.compress import BadCompression, CompressionMismatch, ExpansionLimit
+from orlop.store.compress import BadCompression, CompressionMismatch
+from orlop.store.db import StoreFull
 from orlop.transfer import layers
 from orlop.transfer.progress import to_message
 from orlop.transfer.pull import NoMatchingPlatform, PullRequest
@@ -271,7 +272,7 @@ def test_a_bomb_stops_at_the_free_space(tmp_path, monkeypatch):
     refused(
         tmp_path,
         lambda fake: fake.add_image("app", "1", [tar_of(a=bytes(50 << 20))], arch=ARCH),
-        ExpansionLimit,
+        StoreFull,
     )
 
 
