@@ -97,10 +97,10 @@ class World:
             counts[name] = counts.get(name, 0) + 1
         return counts
 
-    def wait_hit(self, name: str) -> None:
-        """Return when a failpoint has been hit since `forget_hits`, or after a while."""
+    def wait_hit(self, name: str, count: int = 1) -> None:
+        """Return when a failpoint has been hit so often since `forget_hits`, or after a while."""
         deadline = time.monotonic() + 2.0
-        while name not in self._record.read_text().split() and time.monotonic() < deadline:
+        while self._record.read_text().split().count(name) < count and time.monotonic() < deadline:
             time.sleep(0.002)
 
     def forget_hits(self) -> None:

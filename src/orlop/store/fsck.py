@@ -7,8 +7,9 @@ Checked, each finding named after what it is about:
     edge       nothing that is in use is missing: images, snapshots, cache records, leases (I7)
     orphan     bytes without a row: garbage, swept at the next start (I2, I3)
     temporary  writes that were under way: resumed, or swept when they are old
+    unmade     a snapshot without its directory, after a power cut: nothing in it was synced, it is made anew
 
-The last two are harmless. Nothing is repaired and nothing is written. Run it while no engine
+The last three are harmless. Nothing is repaired and nothing is written. Run it while no engine
 uses the data root; `deep=False` leaves out the hashing.
 """
 
@@ -55,7 +56,7 @@ class Finding:
     @property
     def is_harmless(self) -> bool:
         """True for left-overs that the next start or the next transfer takes care of."""
-        return self.kind in {"orphan", "temporary"}
+        return self.kind in {"orphan", "temporary", "unmade"}
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.key}: {self.detail}"
@@ -163,7 +164,7 @@ def _check_snapshots(connection: sqlite3.Connection, data_root: str) -> Iterator
     keys = {row[0] for row in connection.execute("SELECT key FROM snapshot")}
     found = set(_names(os.path.join(data_root, "snapshots")))
     for key in sorted(keys - found):
-        yield Finding("row", key, "the snapshot's directory is missing")
+        yield Finding("unmade", key, "the snapshot's directory is missing")
     for key in sorted(found - keys):
         yield Finding("orphan", key, "a snapshot directory without a row")
 
