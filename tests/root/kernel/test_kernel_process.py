@@ -120,13 +120,11 @@ def test_parent_death_signal():
 
 
 def test_signalfd_tells_signal_and_sender():
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    fd = process.signalfd([signal.SIGUSR1])
-    pidfd = process.pidfd_open(os.getpid())
+    def work():
+        """In a child, which has one thread: another one that does not block the signal would die of it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        fd, pidfd = process.signalfd([signal.SIGUSR1]), process.pidfd_open(os.getpid())
+        process.pidfd_send_signal(pidfd, signal.SIGUSR1)
+        return process.parse_siginfo(os.read(fd, 128)) == (signal.SIGUSR1, os.getpid())
 
-    process.pidfd_send_signal(pidfd, signal.SIGUSR1)
-
-    assert process.parse_siginfo(os.read(fd, 128)) == (signal.SIGUSR1, os.getpid())
-    os.close(fd)
-    os.close(pidfd)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+    assert in_child(work) == "True"
