@@ -41,25 +41,30 @@ class MalformedDocument(InvalidInput):
     code = "malformed-document"
 
 
-def decode(data: bytes, what: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES) -> dict[str, Any]:
+def decode(
+    data: bytes, what: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES, *, allow_uint64: bool = False
+) -> dict[str, Any]:
     """Decode one JSON object; see `decode_value`.
 
     Raises:
         MalformedDocument: see the module.
     """
-    value = decode_value(data, what, limit_bytes)
+    value = decode_value(data, what, limit_bytes, allow_uint64=allow_uint64)
     if not isinstance(value, dict):
         raise MalformedDocument(f"{what} is not a JSON object")
     return value
 
 
-def decode_value(data: bytes, what: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES) -> Any:
+def decode_value(
+    data: bytes, what: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES, *, allow_uint64: bool = False
+) -> Any:
     """Decode one JSON document.
 
     Args:
         data: the exact bytes received.
         what: names the document in messages: `manifest`.
         limit_bytes: budget of the caller, at most `HARD_LIMIT_BYTES`.
+        allow_uint64: numbers up to 2**64-1 are in range, too: the runtime-spec has some.
 
     Raises:
         MalformedDocument: see the module.
@@ -74,7 +79,7 @@ def decode_value(data: bytes, what: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES
             object_pairs_hook=_object,
             parse_constant=_constant,
             parse_float=_float,
-            parse_int=_integer,
+            parse_int=_unsigned if allow_uint64 else _integer,
         )
     except UnicodeDecodeError as error:
         raise MalformedDocument(f"{what} is not UTF-8") from error
@@ -211,6 +216,12 @@ def _float(text: str) -> float:
 
 def _integer(text: str) -> int:
     if len(text) > _MAX_INT_DIGITS or (value := int(text)) not in _INT64:
+        raise ValueError(f"number {text[:40]} is out of range")
+    return value
+
+
+def _unsigned(text: str) -> int:
+    if len(text) > _MAX_INT_DIGITS or not -(1 << 63) <= (value := int(text)) < 1 << 64:
         raise ValueError(f"number {text[:40]} is out of range")
     return value
 

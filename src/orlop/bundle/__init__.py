@@ -1,0 +1,1 @@
+"""OCI runtime bundles: the documents of the runtime-spec, and the command that runs them."""
