@@ -16,12 +16,12 @@ from orlop.base import failpoints, ids
 from orlop.base.errors import InvalidInput, NotFound, OrlopError
 from orlop.base.ids import ContainerId, SnapshotKey
 from orlop.engine import mounts, privileges
-from orlop.engine.hostconfig import apply_defaults, check_config, check_host
-from orlop.engine.launch import log_spec
+from orlop.engine.hostconfig import HostDefaults, apply_defaults, check_config, check_host
 from orlop.engine.merge import merge_config, path_and_args
 from orlop.engine.model import Container, MountRecord, Record, State
 from orlop.engine.names import check_name, random_name
 from orlop.engine.requests import ContainerConfig, CreateRequest, HostConfig
+from orlop.engine.securityopts import parse_security
 from orlop.engine.services import Services, emit
 from orlop.engine.views import CreateResult, MountPoint
 from orlop.images.model import Image
@@ -70,7 +70,7 @@ async def _make_from(
     inherited = image_run_config(image)
     config = _own_config(services, merge_config(request.config, inherited), request.host, container_id)
     host = apply_defaults(request.host, services.defaults)
-    _check_launch(host)
+    _check_launch(host, services.defaults)
     _check_shared(services, host)
     resolved = await _resolve_mounts(services, config, host)
     path, args = path_and_args(config)
@@ -155,13 +155,12 @@ def _check_platform(text: str, image: Image) -> None:
         )
 
 
-def _check_launch(host: HostConfig) -> None:
+def _check_launch(host: HostConfig, defaults: HostDefaults) -> None:
     """Find now what would otherwise only fail at the first start."""
     privileges.capabilities(host)
     privileges.sysctls(host)
     privileges.check_device_rules(host.device_cgroup_rules or ())
-    privileges.parse_security(host.security_opt or (), is_privileged=host.privileged, no_new_privileges=False)
-    log_spec(host.log_config, "")
+    parse_security(host.security_opt or (), is_privileged=host.privileged, defaults=defaults)
 
 
 def _check_shared(services: Services, host: HostConfig) -> None:

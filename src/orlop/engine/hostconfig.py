@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 from orlop.base.errors import InvalidInput
+from orlop.engine.logdrivers import check_log
 from orlop.engine.requests import ContainerConfig, HostConfig, LogConfig
 from orlop.engine.restart import check_policy
+from orlop.engine.securityopts import apply_preset, has_bare_system_paths
 from orlop.engine.signals import parse_signal
 
 __all__ = [
@@ -32,7 +35,6 @@ MIB = 1 << 20
 _MIN_MEMORY = 6 * MIB
 _PIDS_LIMIT = 4096
 _DEFAULT_SHM = 64 * MIB
-_LOG_DRIVERS = ("json-file", "local", "none")
 DEFAULT_RUNTIME = "runc"  # by this name clients ask for the usual one; it is the embedded runtime here
 RUNTIMES = (DEFAULT_RUNTIME, "orlop", "io.containerd.runc.v2")
 _CPUSET = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*\Z")
@@ -73,6 +75,10 @@ class HostDefaults:
     no_new_privileges: bool = False
     shm_size_bytes: int = _DEFAULT_SHM
     processors: int = 1
+    default_security: str = "docker"  # or "hardened": `engine.securityopts`
+    has_seccomp: bool = True
+    seccomp_profile: dict[str, Any] | None = None  # None = our own policy
+    apparmor_profile: str = ""  # "" = this host has no AppArmor
     pids_limit: int = _PIDS_LIMIT  # of containers that ask for none; `default_pids_limit`
 
 
@@ -87,6 +93,9 @@ def default_pids_limit(pid_max: int) -> int:
 
 def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
     """Every open choice decided, as inspect will show it."""
+    host = apply_preset(host, defaults.default_security)
+    if has_bare_system_paths(host.security_opt or ()):
+        host = replace(host, masked_paths=(), readonly_paths=())
     policy = host.restart_policy
     if not policy.name:
         policy = replace(policy, name="no")
@@ -157,7 +166,7 @@ def check_host(host: HostConfig, config: ContainerConfig, processors: int) -> li
             hint="limit the file system that holds the data root",
         )
     _check_namespaces(host, config)
-    _check_log(host.log_config)
+    check_log(host.log_config)
     warnings = check_resources(host, processors)
     if host.memory_swappiness not in (None, -1) and not 0 <= (host.memory_swappiness or 0) <= 100:
         raise InvalidInput(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
@@ -174,26 +183,6 @@ def check_host(host: HostConfig, config: ContainerConfig, processors: int) -> li
     if host.port_bindings or host.publish_all_ports:
         warnings.append("Published ports have no effect yet.")
     return warnings
-
-
-def _check_log(config: LogConfig) -> None:
-    if config.type and config.type not in _LOG_DRIVERS:
-        raise InvalidInput(f"logger: no log driver named '{config.type[:100]}' is registered")
-    known = {
-        "max-size",
-        "max-file",
-        "compress",
-        "labels",
-        "labels-regex",
-        "env",
-        "env-regex",
-        "tag",
-        "mode",
-        "max-buffer-size",
-    }
-    for name in config.config or {}:
-        if name not in known and config.type != "none":
-            raise InvalidInput(f"unknown log opt '{name[:100]}' for {config.type or 'json-file'} log driver")
 
 
 def _check_namespaces(host: HostConfig, config: ContainerConfig) -> None:

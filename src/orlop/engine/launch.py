@@ -11,28 +11,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from orlop.base.errors import InvalidInput
-from orlop.engine import privileges
+from orlop.engine import privileges, securityopts
 from orlop.engine.hostconfig import MASKED_PATHS, HostDefaults
 from orlop.engine.merge import process_env
 from orlop.engine.model import MountRecord, Record
-from orlop.engine.requests import HostConfig, LogConfig
+from orlop.engine.requests import HostConfig
 from orlop.runtime.spec import (
     ContainerSpec,
-    LogSpec,
     MountSpec,
     ProcessSpec,
     ResourceSpec,
     RootSpec,
 )
 
-__all__ = ["MOUNT_STUBS", "Namespaces", "Paths", "build_spec", "log_spec", "process_spec", "resource_spec"]
+__all__ = ["MOUNT_STUBS", "Namespaces", "Paths", "build_spec", "process_spec", "resource_spec"]
 
 MOUNT_STUBS = ("dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf")
 """Where every container has mounts of ours. What an image lacks of these is made: no change of the user's."""
-_SIZE = re.compile(r"(\d{1,15})([bkmg]?)b?\Z", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_DEFAULT_LOG_SIZE = 20 << 20
-_DEFAULT_LOG_FILES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,7 @@ def build_spec(
         run_dir=paths.run_dir,
         root=RootSpec(root.lowers, root.upper, root.work, is_read_only=host.readonly_rootfs),
         process=_process(record, defaults),
-        log=log_spec(host.log_config, paths.log_dir),
+        log=log_spec(record, paths.log_dir),
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname="" if host.uts_mode == "host" else config.domainname,
         mounts=(*_own_files(record, paths), *(_mount_spec(mount) for mount in _by_depth(record.mounts))),
@@ -79,6 +74,7 @@ def build_spec(
         # None: the runtime's list, which has more than inspect shows
         masked_paths=None if host.masked_paths == MASKED_PATHS else host.masked_paths or (),
         read_only_paths=host.readonly_paths or (),
+        has_writable_cgroup=_security(host, defaults).has_writable_cgroup,
         sysctls=privileges.sysctls(host),
         network=namespaces.network,
         ipc=namespaces.ipc,
@@ -117,11 +113,7 @@ def process_spec(
         is_privileged: `exec --privileged`: every capability, no seccomp.
     """
     host, config = record.host, record.config
-    security = privileges.parse_security(
-        host.security_opt or (),
-        is_privileged=host.privileged or is_privileged,
-        no_new_privileges=defaults.no_new_privileges,
-    )
+    security = _security(host, defaults, is_privileged=is_privileged)
     allowed = replace(host, privileged=True) if is_privileged else host
     return ProcessSpec(
         args=args,
@@ -132,9 +124,19 @@ def process_spec(
         capabilities=privileges.capabilities(allowed),
         has_seccomp=security.has_seccomp,
         seccomp_profile=security.seccomp_profile,
+        has_hardened_seccomp=security.has_hardened_seccomp,
+        apparmor_profile=security.apparmor_profile,
         no_new_privileges=security.no_new_privileges,
         rlimits=_rlimits(host, defaults),
         oom_score_adj=host.oom_score_adj or None,
+    )
+
+
+def _security(
+    host: HostConfig, defaults: HostDefaults, *, is_privileged: bool = False
+) -> securityopts.Security:
+    return securityopts.parse_security(
+        host.security_opt or (), is_privileged=host.privileged or is_privileged, defaults=defaults
     )
 
 
@@ -161,33 +163,6 @@ def resource_spec(host: HostConfig, defaults: HostDefaults) -> ResourceSpec:
         pids_limit=defaults.pids_limit if host.pids_limit is None else host.pids_limit,
         oom_kill_disable=bool(host.oom_kill_disable),
     )
-
-
-def log_spec(config: LogConfig, directory: str) -> LogSpec:
-    """Where and how much is logged.
-
-    Raises:
-        InvalidInput: a size or count that is none.
-    """
-    options = config.config or {}
-    size, files = _DEFAULT_LOG_SIZE, _DEFAULT_LOG_FILES
-    if "max-size" in options and options["max-size"] != "-1":
-        size = _parse_size(options["max-size"])
-    if "max-file" in options:
-        text = options["max-file"]
-        if not text.isascii() or not text.isdecimal() or int(text[:9]) < 1:
-            raise InvalidInput("max-file cannot be less than 1")
-        files = int(text[:9])
-    return LogSpec(
-        driver=config.type or "json-file", directory=directory, max_size_bytes=size, max_files=files
-    )
-
-
-def _parse_size(text: str) -> int:
-    found = _SIZE.match(text.strip())
-    if not found or int(found[1]) == 0:
-        raise InvalidInput(f"invalid size: '{text[:40]}'")
-    return int(found[1]) * _UNITS[found[2].lower()]
 
 
 def _own_files(record: Record, paths: Paths) -> Iterable[MountSpec]:

@@ -1,4 +1,4 @@
-"""What a container's processes may do: capabilities, security options, devices, sysctls.
+"""What a container's processes may do: capabilities, devices, sysctls.
 
 Pure except for `devices`, which looks at the host's /dev. The image never has a say here (only
 HostConfig does).
@@ -10,16 +10,13 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
 
 from orlop.base.errors import InvalidInput
 from orlop.engine.requests import DeviceMapping, HostConfig
 from orlop.kernel.capabilities import ALL_NAMES
 from orlop.runtime.spec import DeviceSpec
-from orlop.wire import gojson
 
-__all__ = ["Security", "capabilities", "devices", "parse_security", "sysctls"]
+__all__ = ["capabilities", "capability_name", "check_device_rules", "devices", "sysctls"]
 
 DEFAULT_CAPABILITIES = (
     "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE "
@@ -31,66 +28,11 @@ _IPC_SYSCTLS = frozenset(
 )
 _SYSCTL = re.compile(r"[a-z0-9_]+(\.[a-zA-Z0-9_\-/@:]+)+\Z")
 _DEVICE_RULE = re.compile(r"[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}\Z")
-_MAX_PROFILE = 1 << 20
 _MAX_DEVICES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
-    """HostConfig.SecurityOpt, understood."""
-
-    has_seccomp: bool = True
-    seccomp_profile: dict[str, Any] | None = None
-    no_new_privileges: bool = False
-
-
-def parse_security(options: Iterable[str], *, is_privileged: bool, no_new_privileges: bool) -> Security:
-    """Understand security options; a confinement that we cannot give is an error, never dropped.
-
-    Raises:
-        InvalidInput: unknown option, bad profile.
-    """
-    has_seccomp, profile, locked = not is_privileged, None, no_new_privileges
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals:
-            name, equals, value = option.partition(":")
-        match name:
-            case "no-new-privileges":
-                if value.lower() not in ("", "true", "false", "1", "0"):
-                    raise InvalidInput(f'invalid --security-opt 2: "{option[:100]}"')
-                locked = value.lower() not in ("false", "0")
-            case "seccomp":
-                has_seccomp, profile = _parse_seccomp(value, has_seccomp)
-            case "apparmor" if value == "unconfined":
-                pass
-            case "apparmor":  # fail closed: what is asked for and cannot be had is refused
-                raise InvalidInput(
-                    f"AppArmor profile {value[:100]!r} cannot be applied",
-                    hint="use apparmor=unconfined; AppArmor is not supported yet",
-                )
-            case "label" | "systempaths":
-                pass  # SELinux labels without SELinux; the paths came with HostConfig
-            case _:
-                raise InvalidInput(f'invalid --security-opt 2: "{option[:100]}"')
-    return Security(has_seccomp, profile, locked)
-
-
-def _parse_seccomp(value: str, default: bool) -> tuple[bool, dict[str, Any] | None]:
-    if value == "unconfined":
-        return False, None
-    if value in ("builtin", "default", ""):
-        return default or value == "builtin", None
-    try:
-        profile = gojson.parse(value.encode(), limit=_MAX_PROFILE)
-    except InvalidInput as error:
-        raise InvalidInput(f"Decoding seccomp profile failed: {error.message}") from error
-    if not isinstance(profile, dict):
-        raise InvalidInput("Decoding seccomp profile failed: not a JSON object")
-    return True, profile
-
-
-def _capability(word: str, option: str) -> str:
+def capability_name(word: str, option: str) -> str:
+    """A word of CapAdd or CapDrop as one of our names, or `ALL`; dockerd's text for what is none."""
     name = word.upper().removeprefix("CAP_")
     if name != "ALL" and name not in ALL_NAMES:
         raise InvalidInput(f'invalid {option}: unknown capability: "CAP_{name[:60]}"')
@@ -103,8 +45,8 @@ def capabilities(host: HostConfig) -> tuple[str, ...]:
     Raises:
         InvalidInput: an unknown name, with dockerd's text.
     """
-    add = {_capability(word, "CapAdd") for word in host.cap_add or ()}
-    drop = {_capability(word, "CapDrop") for word in host.cap_drop or ()}
+    add = {capability_name(word, "CapAdd") for word in host.cap_add or ()}
+    drop = {capability_name(word, "CapDrop") for word in host.cap_drop or ()}
     if host.privileged:
         return tuple(ALL_NAMES)
     base: Iterable[str] = DEFAULT_CAPABILITIES

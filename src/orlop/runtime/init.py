@@ -225,7 +225,8 @@ def _mount_sys(state: _Init) -> None:
 
 def _mount_cgroup(state: _Init) -> None:
     if state.cgroup_sources is not None:
-        cgroupfs.attach(state.root, state.cgroup_sources, is_writable=state.spec.is_privileged)
+        is_writable = state.spec.is_privileged or state.spec.has_writable_cgroup
+        cgroupfs.attach(state.root, state.cgroup_sources, is_writable=is_writable)
 
 
 def _add_mounts(state: _Init) -> None:

@@ -52,7 +52,6 @@ def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
     names = capabilities.known() if is_privileged and not spec.capabilities else spec.capabilities
     # What the host has taken from us we cannot give; runc passes over such capabilities, too.
     kept = capabilities.mask_of(names) & _available()
-    has_filter = spec.has_seccomp and not (is_privileged and spec.seccomp_profile is None)
     return ProcessPlan(
         args=tuple(os.fsencode(arg) for arg in spec.args),
         env=_environment(spec.env),
@@ -60,7 +59,7 @@ def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
         user=spec.user,
         extra_groups=spec.extra_groups,
         capabilities=kept,
-        filter=_compile(spec.seccomp_profile, kept) if has_filter else None,
+        filter=_filter(spec, kept) if spec.has_seccomp else None,
         no_new_privileges=spec.no_new_privileges,
         rlimits=tuple((name, soft, hard) for name, (soft, hard) in spec.rlimits.items()),
         has_tty=spec.has_tty,
@@ -98,6 +97,12 @@ def plan_init(
         standard_fds=standard_fds,
         ahead=ahead or Ahead(),
     )
+
+
+def _filter(spec: ProcessSpec, kept: int) -> bytes | None:
+    if spec.has_hardened_seccomp and spec.seccomp_profile is None:
+        return seccomp.compile_hardened(frozenset(capabilities.names_of(kept)))
+    return _compile(spec.seccomp_profile, kept)
 
 
 def _compile(profile: dict[str, Any] | None, kept: int) -> bytes | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,7 @@ from orlop.kernel.syscall_tables import ARM64, I386, X86_64
 from orlop.runtime.seccomp_policy import Policy, default_policy
 from orlop.runtime.seccomp_profile import parse_profile
 
-__all__ = ["compile_policy", "compile_profile", "kernel_version"]
+__all__ = ["check_profile", "compile_hardened", "compile_policy", "compile_profile", "kernel_version"]
 
 _Architecture = tuple[str, int, Mapping[str, int]]  # the spec's name, the kernel's word, the numbers
 _X86_64: _Architecture = ("SCMP_ARCH_X86_64", seccomp.AUDIT_ARCH_X86_64, X86_64)
@@ -49,6 +50,21 @@ def compile_profile(profile: Mapping[str, Any] | None, capabilities: Collection[
         return _compile_default(frozenset(capabilities), machine, release)
     policy = parse_profile(profile, frozenset(capabilities), machine, kernel_version(release))
     return None if policy is None else compile_policy(policy, machine)
+
+
+def check_profile(profile: Mapping[str, Any]) -> None:
+    """Raise InvalidInput if a profile is malformed, or asks for what we cannot do."""
+    parse_profile(profile, frozenset(), os.uname().machine, kernel_version(os.uname().release))
+
+
+@lru_cache(maxsize=32)
+def compile_hardened(capabilities: frozenset[str]) -> bytes:
+    """The default policy without the calls of other architectures and without tracing.
+
+    Tracing needs SYS_PTRACE, as on kernels on which it is not safe.
+    """
+    policy = default_policy(capabilities, (0, 0))
+    return compile_policy(replace(policy, architectures=frozenset()), os.uname().machine)
 
 
 @lru_cache(maxsize=32)

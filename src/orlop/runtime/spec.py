@@ -17,6 +17,7 @@ __all__ = [
     "DeviceSpec",
     "ExecSpec",
     "ExitRecord",
+    "LogServiceSpec",
     "LogSpec",
     "MountSpec",
     "ProcessSpec",
@@ -86,6 +87,8 @@ class ProcessSpec:
     capabilities: tuple[str, ...] = ()
     has_seccomp: bool = True
     seccomp_profile: dict[str, Any] | None = None  # Docker's JSON; None = our default policy
+    has_hardened_seccomp: bool = False  # our default policy, narrower
+    apparmor_profile: str = ""  # "" = none
     no_new_privileges: bool = False
     rlimits: dict[str, tuple[int, int]] = field(default_factory=dict)
     oom_score_adj: int | None = None
@@ -114,13 +117,39 @@ class ResourceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LogServiceSpec:
+    """Who else is sent the log: `kind` is syslog, journald, fluentd or gelf; `address` is a URL, "" = /dev/log.
+
+    `settings` are the values of the kind's options (`engine/logservices.py`), `attributes` the labels and
+    variables that go with every line.
+    """
+
+    kind: str
+    address: str
+    tag: str
+    container_id: str
+    container_name: str = ""
+    image_id: str = ""
+    image_name: str = ""
+    command: str = ""
+    created_ns: int = 0
+    attributes: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class LogSpec:
-    """Where the supervisor writes the log, and how much of it is kept. `driver`: json-file, local or none."""
+    """Where the supervisor writes the log, and how much of it is kept; driver `none` writes nothing.
+
+    `is_compressed`: files that are full are compressed, later, by a process of its own.
+    """
 
     driver: str
     directory: str
     max_size_bytes: int = 20 << 20
     max_files: int = 5
+    is_compressed: bool = False
+    service: LogServiceSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +169,7 @@ class ContainerSpec:
     is_privileged: bool = False
     masked_paths: tuple[str, ...] | None = None  # None = the default list
     read_only_paths: tuple[str, ...] | None = None
+    has_writable_cgroup: bool = False
     sysctls: dict[str, str] = field(default_factory=dict)
     network: str = "none"  # "none" (own namespace, loopback up), "host", or a namespace's path
     ipc: str = "private"  # private, host, none, shareable, or a namespace's path

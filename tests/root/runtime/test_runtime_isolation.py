@@ -181,7 +181,7 @@ def test_privileged_has_all_capabilities_devices_and_no_filter(containers):
         lambda h: h.shell(
             STATUS + "; touch /sys/fs/cgroup/x 2>/dev/null; mount -t tmpfs x /tmp && echo mounted",
             is_privileged=True,
-            process={"capabilities": ()},
+            process={"capabilities": (), "has_seccomp": False},
         )
     )
 

@@ -6,7 +6,6 @@ from orlop.engine.privileges import (
     capabilities,
     check_device_rules,
     devices,
-    parse_security,
     sysctls,
 )
 from orlop.engine.requests import DeviceMapping, HostConfig
@@ -36,30 +35,6 @@ def test_capabilities_are_added_and_dropped(host, wanted):
 def test_an_unknown_capability_is_refused():
     with pytest.raises(InvalidInput, match='invalid CapAdd: unknown capability: "CAP_FLY"'):
         capabilities(HostConfig(cap_add=("fly",)))
-
-
-def parse(*options, privileged=False):
-    return parse_security(options, is_privileged=privileged, no_new_privileges=False)
-
-
-def test_security_options_are_understood():
-    assert parse().has_seccomp
-    assert not parse("seccomp=unconfined").has_seccomp
-    assert parse('seccomp={"defaultAction":"SCMP_ACT_ALLOW"}').seccomp_profile is not None
-    assert parse("no-new-privileges").no_new_privileges
-    assert parse("no-new-privileges:true").no_new_privileges
-    assert not parse("no-new-privileges=false").no_new_privileges
-    assert not parse(privileged=True).has_seccomp
-    assert parse("seccomp={}", privileged=True).has_seccomp
-
-
-@pytest.mark.parametrize(
-    "option",
-    ["apparmor=mine", "apparmor=docker-default", "seccomp={", "seccomp=[]", "x=y", "credentialspec=f"],
-)
-def test_a_confinement_that_cannot_be_given_is_an_error(option):
-    with pytest.raises(InvalidInput):
-        parse(option)
 
 
 def test_only_namespaced_sysctls_are_set():
