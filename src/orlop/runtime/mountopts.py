@@ -51,6 +51,7 @@ class MountOptions:
     clear_attributes: int = 0
     is_recursive: bool = False
     propagation: Propagation | None = None
+    is_mapped: bool = False
     data: dict[str, str | None] = field(default_factory=dict)
 
     @property
@@ -73,6 +74,7 @@ def parse_options(words: Sequence[str], *, base: int = 0, takes_data: bool = Fal
     added, removed = base, 0
     is_recursive = False
     propagation: Propagation | None = None
+    is_mapped: bool = False
     data: dict[str, str | None] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -84,6 +86,8 @@ def parse_options(words: Sequence[str], *, base: int = 0, takes_data: bool = Fal
             added &= ~_CLEAR[word]
         elif word == "rbind":
             is_recursive = True
+        elif word == "idmap":
+            is_mapped = True
         elif word.removeprefix("r") in _PROPAGATION:
             propagation = _PROPAGATION[word.removeprefix("r")]
         elif word in _IGNORED:
@@ -94,4 +98,4 @@ def parse_options(words: Sequence[str], *, base: int = 0, takes_data: bool = Fal
             raise ValueError(f"unknown mount option {word!r}")
     if added & _ATIME:
         removed |= mount.MOUNT_ATTR_ATIME_MASK  # the kernel wants the old mode cleared
-    return MountOptions(added, removed, is_recursive, propagation, data)
+    return MountOptions(added, removed, is_recursive, propagation, is_mapped, data)

@@ -23,6 +23,7 @@ __all__ = [
     "ProcessSpec",
     "ResourceSpec",
     "RootSpec",
+    "UserNamespaceSpec",
     "to_json",
 ]
 
@@ -39,6 +40,7 @@ class RootSpec:
     upper: str | None
     work: str | None
     is_read_only: bool = False
+    is_mapped: bool = False  # the directories hold the container's own ids: mount them idmapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class MountSpec:
     """One extra mount: `kind` is bind, tmpfs or mqueue; `source` is a host path for bind.
 
     `options` are fstab words: ro, nosuid, nodev, noexec, rbind, rprivate, size=..., mode=...
+    `idmap` (with `rbind`: the mounts below, too) shows a bind's owners as the container's ids.
     `data` mounts that the engine made itself (hosts, hostname, resolv.conf) are plain binds.
     """
 
@@ -153,6 +156,28 @@ class LogSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class IdMapping:
+    """`size` ids of the container from `container_id` on are those of the host from `host_id` on."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserNamespaceSpec:
+    """A user namespace of the container's own, which then owns all its other new namespaces.
+
+    With `path` the one of another container is joined; the mappings say what it has. Which files
+    are idmapped is said where they are named: `RootSpec.is_mapped`, `idmap` among a bind's options.
+    """
+
+    uids: tuple[IdMapping, ...]
+    gids: tuple[IdMapping, ...]
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """Everything a supervisor needs to start and keep one container."""
 
@@ -180,6 +205,7 @@ class ContainerSpec:
     shm_size_bytes: int = 64 << 20
     resources: ResourceSpec = ResourceSpec()
     has_init: bool = False  # reap zombies and forward signals as pid 1
+    user_namespace: UserNamespaceSpec | None = None  # None: the host's
 
 
 @dataclass(frozen=True, slots=True)

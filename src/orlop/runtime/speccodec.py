@@ -14,11 +14,13 @@ from orlop.runtime.spec import (
     DeviceSpec,
     ExecSpec,
     ExitRecord,
+    LogServiceSpec,
     LogSpec,
     MountSpec,
     ProcessSpec,
     ResourceSpec,
     RootSpec,
+    UserNamespaceSpec,
 )
 
 __all__ = [
@@ -37,10 +39,11 @@ def container_spec_from_json(data: dict[str, Any]) -> ContainerSpec:
     values = _known(ContainerSpec, data)
     values["root"] = _build(RootSpec, data["root"])
     values["process"] = _process(data["process"])
-    values["log"] = _build(LogSpec, data["log"])
+    values["log"] = _log(data["log"])
     values["mounts"] = tuple(_build(MountSpec, item) for item in data.get("mounts", ()))
     values["devices"] = tuple(_build(DeviceSpec, item) for item in data.get("devices", ()))
     values["resources"] = resource_spec_from_json(data.get("resources", {}))
+    values["user_namespace"] = _user_namespace(data.get("user_namespace"))
     return ContainerSpec(**values)
 
 
@@ -66,11 +69,25 @@ def exit_record_from_json(data: dict[str, Any]) -> ExitRecord:
     return _build(ExitRecord, data)
 
 
+def _log(data: dict[str, Any]) -> LogSpec:
+    values = _known(LogSpec, data)
+    service = data.get("service")
+    values["service"] = None if service is None else _build(LogServiceSpec, service)
+    return LogSpec(**values)
+
+
 def _process(data: dict[str, Any]) -> ProcessSpec:
     values = _known(ProcessSpec, data)
     limits = data.get("rlimits", {})
     values["rlimits"] = {name: (int(pair[0]), int(pair[1])) for name, pair in limits.items()}
     return ProcessSpec(**values)
+
+
+def _user_namespace(data: dict[str, Any] | None) -> UserNamespaceSpec | None:
+    if data is None:
+        return None
+    uids, gids = (tuple(_build(IdMapping, item) for item in data[name]) for name in ("uids", "gids"))
+    return UserNamespaceSpec(uids, gids, data.get("path", ""))
 
 
 def _build(kind: type[T], data: dict[str, Any]) -> T:
