@@ -14,6 +14,7 @@ from orlop.runtime.spec import (
     DeviceSpec,
     ExecSpec,
     ExitRecord,
+    IdMapping,
     LogServiceSpec,
     LogSpec,
     MountSpec,
