@@ -16,16 +16,36 @@ import select
 import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from orlop.aio.scope import Scope
 
-__all__ = ["HijackedConnection", "relay", "shutdown_write"]
+__all__ = ["ClientStream", "HijackedConnection", "relay", "shutdown_write"]
 
 BUFFER_BYTES = 128 << 10
 LINGER_S = 1.0
 
 InputFilter = Callable[[bytes], tuple[bytes, bool]]
+
+
+class ClientStream(Protocol):
+    """A client as the relay sees it: bytes both ways, each ending on its own."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """The connection below, watched for its end."""
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Send all of it; waits while the client does not read."""
+
+    async def read(self) -> bytes:
+        """Some bytes; empty when the client sends no more."""
+
+    async def write_eof(self) -> None:
+        """Tell the client that no more comes."""
+
+    def close(self) -> None:
+        """Close the connection; may be repeated."""
 
 
 class HijackedConnection:
@@ -35,12 +55,17 @@ class HijackedConnection:
     """
 
     def __init__(self, sock: socket.socket, leftover: bytes) -> None:
-        self.socket = sock
+        self._socket = sock
         self.leftover = leftover
 
-    async def write(self, data: bytes) -> None:
+    @property
+    def socket(self) -> socket.socket:
+        """The connection itself."""
+        return self._socket
+
+    async def write(self, data: bytes | memoryview) -> None:
         """Send all of it; waits while the client does not read."""
-        await asyncio.get_running_loop().sock_sendall(self.socket, data)
+        await asyncio.get_running_loop().sock_sendall(self._socket, data)
 
     async def read(self, limit: int = BUFFER_BYTES) -> bytes:
         """Some bytes; empty when the client has shut down its writing half."""
@@ -48,17 +73,17 @@ class HijackedConnection:
             data, self.leftover = self.leftover[:limit], self.leftover[limit:]
             return data
         try:
-            return await asyncio.get_running_loop().sock_recv(self.socket, limit)
+            return await asyncio.get_running_loop().sock_recv(self._socket, limit)
         except ConnectionResetError:
             return b""
 
-    def write_eof(self) -> None:
+    async def write_eof(self) -> None:
         """Tell the client that no more comes, and go on reading."""
-        shutdown_write(self.socket)
+        shutdown_write(self._socket)
 
     def close(self) -> None:
         """Close the connection."""
-        self.socket.close()
+        self._socket.close()
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +123,7 @@ class _Detached(Exception):
 
 
 async def relay(
-    client: HijackedConnection,
+    client: ClientStream,
     backend: socket.socket,
     *,
     input_filter: InputFilter | None = None,
@@ -132,6 +157,8 @@ async def relay(
             for task in (gone, outward):
                 task.cancel()
     except _Detached:
+        with contextlib.suppress(ConnectionError):
+            await client.write_eof()
         return True
     finally:
         hangup.close()
@@ -140,7 +167,7 @@ async def relay(
 
 
 async def _outward(
-    client: HijackedConnection,
+    client: ClientStream,
     backend: socket.socket,
     before_end: Callable[[], Awaitable[object]] | None,
 ) -> None:
@@ -149,15 +176,15 @@ async def _outward(
     view = memoryview(buffer)
     try:
         while count := await loop.sock_recv_into(backend, buffer):
-            await loop.sock_sendall(client.socket, view[:count])
+            await client.write(view[:count])
         if before_end is not None:
             await before_end()
-        client.write_eof()
+        await client.write_eof()
     except (BrokenPipeError, ConnectionError):
         return
 
 
-async def _let_output_arrive(client: HijackedConnection) -> None:
+async def _let_output_arrive(client: ClientStream) -> None:
     """TCP resets a connection closed with unread input; the peer may lose what it has not read."""
     if client.socket.family == socket.AF_UNIX:
         return
@@ -167,9 +194,7 @@ async def _let_output_arrive(client: HijackedConnection) -> None:
                 pass
 
 
-async def _inward(
-    client: HijackedConnection, backend: socket.socket, input_filter: InputFilter | None
-) -> None:
+async def _inward(client: ClientStream, backend: socket.socket, input_filter: InputFilter | None) -> None:
     loop = asyncio.get_running_loop()
     try:
         while data := await client.read():

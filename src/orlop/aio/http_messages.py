@@ -132,12 +132,14 @@ class Hijack:
     """Turn the connection into a byte stream after the head has been sent.
 
     `run` owns the connection from then on; it is closed when `run` returns. With `Upgrade` in the
-    request the head is `101 UPGRADED`, without it the bare `200 OK` of old clients.
+    request the head is `101` with `reason`, without it the bare `200 OK` of old clients. An empty
+    `content_type` is not sent.
     """
 
     run: Callable[[HijackedConnection], Awaitable[None]]
     content_type: str = RAW_STREAM
     protocol: str = "tcp"
+    reason: str = "UPGRADED"
     headers: HeaderFields = field(default=())
 
 

@@ -321,10 +321,10 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(400, "the body of an upgrade request must be complete")
             return
         self._set_timer(None)
-        fields = [("Content-Type", answer.content_type)]
+        fields = [("Content-Type", answer.content_type)] if answer.content_type else []
         line = "HTTP/1.1 200 OK"
         if self._is_upgrade:
-            line = "HTTP/1.1 101 UPGRADED"
+            line = f"HTTP/1.1 101 {answer.reason}"
             fields += [("Connection", "Upgrade"), ("Upgrade", answer.protocol)]
         self._transport.write(http1.encode_head(line, [*fields, *answer.headers]))
         with HijackedConnection(await self._take_socket(), bytes(self._input)) as connection:

@@ -24,6 +24,7 @@ from orlop.api.docker import (
     networks,
     system,
     volumes,
+    websockets,
 )
 from orlop.api.docker.shims import shims_for
 from orlop.api.docker.unsupported import unsupported_routes
@@ -46,7 +47,18 @@ _JSON = (("Content-Type", "application/json"),)
 
 def build_routes() -> tuple[Route, ...]:
     """All operations, in the order in which they are tried."""
-    nouns = (system, events, containers, container_streams, execs, images, build, networks, volumes)
+    nouns = (
+        system,
+        events,
+        containers,
+        container_streams,
+        websockets,
+        execs,
+        images,
+        build,
+        networks,
+        volumes,
+    )
     return (*chain.from_iterable(noun.ROUTES for noun in nouns), *unsupported_routes())
 
 

@@ -354,7 +354,7 @@ def test_an_upgrade_hands_over_leftover_bytes_and_half_closes_both_ways(tmp_path
         while piece := await connection.read():
             got += piece
         await connection.write(b"got:" + got)
-        connection.write_eof()
+        await connection.write_eof()
 
     async def talk(door):
         reader, writer = await door.connect()

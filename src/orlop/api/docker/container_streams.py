@@ -8,14 +8,15 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from orlop.aio.hijack import HijackedConnection, relay
+from orlop.aio.hijack import ClientStream, HijackedConnection, relay
 from orlop.aio.http_messages import Hijack, Response
 from orlop.api.docker.containers import stream_type
 from orlop.api.query import Query
 from orlop.api.request import Answer, Request, bytes_stream, created
 from orlop.api.routes import Route
 from orlop.base.errors import InvalidInput
-from orlop.engine.attaching import AttachOptions
+from orlop.base.ids import ContainerId
+from orlop.engine.attaching import AttachOptions, AttachStream
 from orlop.engine.logs import LogOptions
 from orlop.engine.requests import CommitRequest, ContainerConfig
 from orlop.engine.views import PathStat
@@ -24,7 +25,7 @@ from orlop.wire import gojson
 if TYPE_CHECKING:
     from orlop.engine.engine import Engine
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "serve_attached"]
 
 
 async def attach(engine: Engine, request: Request) -> Answer:
@@ -42,23 +43,34 @@ async def attach(engine: Engine, request: Request) -> Answer:
     stream = await engine.containers.attach(container_id, options)
 
     async def run(client: HijackedConnection) -> None:
-        try:
-            if options.has_logs:
-                past = LogOptions(
-                    has_stdout=options.has_stdout,
-                    has_stderr=options.has_stderr,
-                    until_ns=stream.logs_until_ns,
-                )
-                async for chunk in engine.containers.logs(container_id, past).chunks:
-                    await client.write(chunk)
-            if stream.socket is None:
-                client.write_eof()
-            elif await relay(client, stream.socket, input_filter=stream.input_filter):
-                engine.containers.detached(container_id)
-        finally:
-            stream.close()
+        await serve_attached(engine, container_id, client, stream, options)
 
     return Hijack(run, content_type=stream_type(request, has_tty=stream.has_tty))
+
+
+async def serve_attached(
+    engine: Engine,
+    container_id: ContainerId,
+    client: ClientStream,
+    stream: AttachStream,
+    options: AttachOptions,
+) -> None:
+    """Send the log so far where it was asked for, then pump until either side ends. Closes `stream`."""
+    try:
+        if options.has_logs:
+            past = LogOptions(
+                has_stdout=options.has_stdout,
+                has_stderr=options.has_stderr,
+                until_ns=stream.logs_until_ns,
+            )
+            async for chunk in engine.containers.logs(container_id, past).chunks:
+                await client.write(chunk)
+        if stream.socket is None:
+            await client.write_eof()
+        elif await relay(client, stream.socket, input_filter=stream.input_filter):
+            engine.containers.detached(container_id)
+    finally:
+        stream.close()
 
 
 def _path(query: Query) -> str:

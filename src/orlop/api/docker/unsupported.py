@@ -56,9 +56,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("ImageSearch", "GET", "/images/search", "searching Docker Hub comes later"),
     Unsupported("Session", "POST", "/session", _BUILDKIT),
     Unsupported("Grpc", "POST", "/grpc", _BUILDKIT),
-    Unsupported(
-        "ContainerAttachWebsocket", "GET", "/containers/{id}/attach/ws", "attach over WebSocket comes later"
-    ),
     Unsupported("CheckpointList", "GET", "/containers/{id}/checkpoints", "checkpoints need CRIU"),
     Unsupported("CheckpointCreate", "POST", "/containers/{id}/checkpoints", "checkpoints need CRIU"),
     Unsupported(
