@@ -33,6 +33,7 @@ from orlop.engine.engine import Engine
 from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
 from orlop.engine.health import HealthChecks
+from orlop.engine.health_actions import HealthActions
 from orlop.engine.hostconfig import DEFAULT_RUNTIME, RUNTIMES, HostDefaults, default_pids_limit
 from orlop.engine.hostfacts import HostFacts, read_host_facts, read_pid_max
 from orlop.engine.image_transfers import ImageTransfers
@@ -42,6 +43,7 @@ from orlop.engine.reconcile import Reconciler
 from orlop.engine.removal import Remover
 from orlop.engine.requests import HostConfig
 from orlop.engine.running import Hooks, Runner
+from orlop.engine.securityopts import read_seccomp_profile
 from orlop.engine.services import Services
 from orlop.engine.stopping import Stopper
 from orlop.engine.summaries import ListOptions
@@ -131,9 +133,10 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     runner = Runner(services, hooks)
     stopper = Stopper(services, runner)
     remover = Remover(services, runner, stopper)
-    health = HealthChecks(services)
+    health = HealthChecks(services, HealthActions(services, stopper).failing)
     hooks.remove = remover.auto_remove
     hooks.on_start.append(health.started)
+    hooks.on_adopt.append(health.adopted)
     hooks.on_exit.append(health.ended)
     containers = Containers(services, runner, stopper, remover)
     images, puller, registry = _images(settings, services, store)
@@ -289,6 +292,9 @@ def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
         dns_options=settings.dns_options,
         dns_search=settings.dns_search,
         no_new_privileges=settings.no_new_privileges,
+        default_security=settings.default_security,
+        has_seccomp=settings.seccomp_profile != "unconfined",
+        seccomp_profile=read_seccomp_profile(settings.seccomp_profile),
         shm_size_bytes=settings.shm_size_bytes,
         processors=facts.cpu_count,
         pids_limit=default_pids_limit(read_pid_max()),

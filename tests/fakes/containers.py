@@ -11,6 +11,7 @@ from orlop.engine.containers import Containers
 from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
 from orlop.engine.health import HealthChecks
+from orlop.engine.health_actions import HealthActions
 from orlop.engine.hostconfig import HostDefaults
 from orlop.engine.reconcile import Reconciler
 from orlop.engine.removal import Remover
@@ -201,9 +202,10 @@ class Plant:
         self.stopper = Stopper(self.services, self.runner)
         self.remover = Remover(self.services, self.runner, self.stopper)
         self.execs = Execs(self.services)
-        health = HealthChecks(self.services)
+        health = HealthChecks(self.services, HealthActions(self.services, self.stopper).failing)
         hooks.remove = self.remover.auto_remove
         hooks.on_start.append(health.started)
+        hooks.on_adopt.append(health.adopted)
         hooks.on_exit.append(health.ended)
         self.containers = Containers(self.services, self.runner, self.stopper, self.remover)
         self.reconciler = Reconciler(self.services, self.runner, self.remover)

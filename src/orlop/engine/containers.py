@@ -11,15 +11,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from orlop.base.errors import InvalidInput
 from orlop.base.ids import SnapshotKey
-from orlop.engine import committing, creation, inspection, metrics, summaries
+from orlop.engine import committing, creation, inspection, lifecycle, metrics, summaries
 from orlop.engine.attaching import Attacher, AttachOptions, AttachStream
 from orlop.engine.catalog import Catalog
 from orlop.engine.files import Files
 from orlop.engine.filters import Filters
 from orlop.engine.hostconfig import check_resources, fix_swap
 from orlop.engine.launch import resource_spec
-from orlop.engine.lifecycle import NotPossible, Status
+from orlop.engine.lifecycle import Event, NotPossible, Status
 from orlop.engine.logs import LogOptions, LogStream, open_logs
 from orlop.engine.model import Container, State
 from orlop.engine.names import check_name
@@ -230,8 +231,9 @@ class Containers:
 
     async def _rename(self, container: Container, new: str) -> None:
         async with container.lock:
+            lifecycle.apply(container.status, Event.RENAME, container.name, container.id)
             if new == container.name:
-                raise NotPossible("Renaming a container with the same name as its current name")
+                raise InvalidInput("Renaming a container with the same name as its current name")
             self._services.catalog.reserve_name(new, container.id, prefix="Error when allocating new name: ")
             old = container.name
             try:
@@ -247,8 +249,7 @@ class Containers:
 
     async def _update(self, container: Container, request: UpdateRequest) -> UpdateResult:
         async with container.lock:
-            if container.status is Status.REMOVING:
-                raise NotPossible("container is marked for removal and cannot be updated")
+            lifecycle.apply(container.status, Event.UPDATE, container.name, container.id)
             host = _updated(container.record.host, request)
             warnings = check_resources(host, self._services.defaults.processors)
             if container.task is not None:

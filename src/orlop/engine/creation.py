@@ -16,6 +16,7 @@ from orlop.base import failpoints, ids
 from orlop.base.errors import InvalidInput, NotFound, OrlopError
 from orlop.base.ids import ContainerId, SnapshotKey
 from orlop.engine import mounts, privileges
+from orlop.engine.health_actions import check_action
 from orlop.engine.hostconfig import HostDefaults, apply_defaults, check_config, check_host
 from orlop.engine.merge import merge_config, path_and_args
 from orlop.engine.model import Container, MountRecord, Record, State
@@ -41,6 +42,7 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
     if not request.config.image and not request.config.cmd and not request.config.entrypoint:
         raise InvalidInput("no command specified")
     check_config(request.config)
+    check_action(request.orlop, request.config.labels)
     warnings = check_host(request.host, request.config, services.defaults.processors)
     container_id = ContainerId(ids.new_hex_id())
     wanted = request.name.removeprefix("/")
@@ -88,6 +90,7 @@ async def _make_from(
         host=host,
         networking=request.networking,
         mounts=resolved,
+        orlop=request.orlop,
     )
     container = Container(record, State())
     try:

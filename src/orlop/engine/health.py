@@ -1,27 +1,32 @@
 """Health checks: probes run as execs at intervals; what they say becomes the container's health.
 
-`Verdict` and `judge` are pure. The monitor of a container lives from its start to its exit.
-Times are on the monotonic clock; the log keeps the last five probes, their output cut at 4 KiB.
+`Verdict` and `judge` are pure. The monitor of a container lives from its start to its exit, and there is
+never more than one probe of it: the next interval begins when a probe has ended. A frozen container is not
+probed and keeps its health. The log keeps the last five probes, their output cut at 4 KiB. What an engine
+knew goes on with the next one, but for the log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from orlop.base import ids, log
 from orlop.base.clock import format_rfc3339_nano
 from orlop.base.errors import OrlopError
 from orlop.engine.launch import process_spec
+from orlop.engine.lifecycle import Status
 from orlop.engine.model import Container
 from orlop.engine.requests import ContainerConfig, HealthConfig
 from orlop.engine.services import Services, emit
 from orlop.engine.views import HealthLog
-from orlop.runtime.contract import StartFailed, Task
+from orlop.runtime.contract import ExecTask, StartFailed, Task, TaskGone
 from orlop.runtime.spec import AttachSpec, ExecSpec
 
-__all__ = ["HealthChecks", "Verdict", "judge", "probe_command"]
+__all__ = ["HealthChecks", "Verdict", "judge", "pause_s", "probe_command"]
 
 _NANO = 1_000_000_000
 _DEFAULT_INTERVAL_S = 30.0
@@ -31,6 +36,7 @@ _DEFAULT_RETRIES = 3
 _OUTPUT_LIMIT = 4096
 _SIGKILL = 9
 _TIMED_OUT = -1
+_END_WAIT_S = 10.0  # for a probe that was killed: its successor waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +71,41 @@ def probe_command(check: HealthConfig | None, config: ContainerConfig) -> tuple[
 
 
 class HealthChecks:
-    """The monitors of all running containers."""
+    """The monitors of all running containers.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        services: the engine's.
+        on_failing: called after every failed probe of an unhealthy container.
+    """
+
+    def __init__(
+        self, services: Services, on_failing: Callable[[Container, HealthLog], None] | None = None
+    ) -> None:
         self._services = services
+        self._on_failing = on_failing
         self._monitors: dict[str, asyncio.Task[None]] = {}
 
     def started(self, container: Container) -> None:
         """Begin to probe, if the container has a check."""
+        self._begin(container, is_adopted=False)
+
+    def adopted(self, container: Container) -> None:
+        """Go on where the engine before this one was."""
+        self._begin(container, is_adopted=True)
+
+    def _begin(self, container: Container, *, is_adopted: bool) -> None:
         config = container.record.config
         command = probe_command(config.healthcheck, config)
         if command is None or config.healthcheck is None:
             if container.state.health:
-                container.change(health="")
+                container.change(health="", failing_streak=0)
             return
         assert container.task is not None, "hooks run while the container does"
-        container.failing_streak = 0
-        container.health_log.clear()
-        container.change(health="starting")
+        if not is_adopted or not container.state.health:
+            container.health_log.clear()
+            container.change(health="starting", failing_streak=0)
         monitor = _Monitor(self._services, container, container.task, config.healthcheck, command)
+        monitor.on_failing = self._on_failing
         self._monitors[container.id] = self._services.background.spawn(
             monitor.run(), name=f"health {container.id[:12]}"
         )
@@ -93,8 +115,7 @@ class HealthChecks:
         monitor = self._monitors.pop(container.id, None)
         if monitor is not None:
             monitor.cancel()
-            if container.state.health == "starting":
-                container.change(health="unhealthy")
+            container.change(health="unhealthy")  # as dockerd says of what does not run
 
 
 class _Monitor:
@@ -115,32 +136,46 @@ class _Monitor:
         self._start_period_s = check.start_period / _NANO
         self._start_interval_s = check.start_interval / _NANO or _DEFAULT_START_INTERVAL_S
         self._retries = check.retries or _DEFAULT_RETRIES
-        self._verdict = Verdict("starting", 0, has_passed=False)
-        self._began_s = services.clock.monotonic_s()
+        state = container.state
+        self._verdict = Verdict(state.health, state.failing_streak, has_passed=state.health == "healthy")
+        age_s = max(services.clock.now_ns() - task.started_at_ns, 0) / _NANO
+        self._start_ends_s = services.clock.monotonic_s() + self._start_period_s - age_s
+        self.on_failing: Callable[[Container, HealthLog], None] | None = None
 
-    def _is_starting(self) -> bool:
-        age_s = self._services.clock.monotonic_s() - self._began_s
-        return not self._verdict.has_passed and age_s < self._start_period_s
+    def _start_left_s(self) -> float:
+        """What is left of the start period; 0 once the container was healthy."""
+        if self._verdict.has_passed:
+            return 0.0
+        return max(self._start_ends_s - self._services.clock.monotonic_s(), 0.0)
 
     async def run(self) -> None:
         while True:
-            starting = self._is_starting()
-            pause_s = min(self._start_interval_s, self._interval_s) if starting else self._interval_s
-            await asyncio.sleep(pause_s)
-            starting = self._is_starting()
+            await asyncio.sleep(pause_s(self._start_left_s(), self._interval_s, self._start_interval_s))
+            if self._is_frozen():
+                continue
+            starting = self._start_left_s() > 0
             result = await self._probe()
             if self._container.task is not self._task:
                 return
-            self._believe(result, is_starting=starting)
+            if not self._is_frozen():  # a frozen probe says nothing
+                self._believe(result, is_starting=starting)
+
+    def _is_frozen(self) -> bool:
+        return self._container.status is Status.PAUSED
 
     def _believe(self, result: HealthLog, *, is_starting: bool) -> None:
         container = self._container
         container.health_log.append(result)
         self._verdict = judge(self._verdict, result.exit_code, self._retries, is_starting=is_starting)
-        container.failing_streak = self._verdict.failing_streak
-        if self._verdict.health != container.state.health:
-            container.change(health=self._verdict.health)
-            emit(self._services, container, f"health_status: {self._verdict.health}")
+        health, streak = self._verdict.health, self._verdict.failing_streak
+        is_new = health != container.state.health
+        if is_new or streak != container.state.failing_streak:
+            container.change(health=health, failing_streak=streak)
+            self._services.catalog.save_soon(container)
+        if is_new:
+            emit(self._services, container, f"health_status: {health}")
+        if health == "unhealthy" and result.exit_code != 0 and self.on_failing is not None:
+            self.on_failing(container, result)
 
     async def _probe(self) -> HealthLog:
         clock = self._services.clock
@@ -156,7 +191,7 @@ class _Monitor:
             start=format_rfc3339_nano(start_ns),
             end=format_rfc3339_nano(clock.now_ns()),
             exit_code=code,
-            output=output[:_OUTPUT_LIMIT].decode("utf-8", "replace"),
+            output=_cut(output),
         )
 
     async def _run_command(self) -> tuple[int, bytes]:
@@ -170,12 +205,47 @@ class _Monitor:
                     await _collect(exec_task.stream, output)
                 return await exec_task.wait(), _payload(bytes(output))
         except TimeoutError:
-            await exec_task.signal(_SIGKILL)
-            text = f"Health check exceeded timeout ({self._timeout_s:g}s)"
-            return _TIMED_OUT, text.encode()
+            await _end(exec_task)
+            text = f"Health check exceeded timeout ({_go_duration(self._timeout_s)})".encode()
+            said = _payload(bytes(output))
+            return _TIMED_OUT, text + b": " + said if said else text
+        except asyncio.CancelledError:
+            await _end(exec_task)
+            raise
         finally:
             if exec_task.stream is not None:
                 exec_task.stream.close()
+
+
+def pause_s(start_left_s: float, interval_s: float, start_interval_s: float) -> float:
+    """How long to wait for the next probe; one comes at once when the start period is over."""
+    if start_left_s <= 0:
+        return interval_s
+    return min(start_left_s, start_interval_s, interval_s)
+
+
+async def _end(exec_task: ExecTask) -> None:
+    """Kill a probe and wait until it is gone, so that probes never pile up."""
+    with contextlib.suppress(TaskGone, TimeoutError):
+        await exec_task.signal(_SIGKILL)
+        if exec_task.stream is not None:
+            exec_task.stream.close()
+        await asyncio.wait_for(exec_task.wait(), _END_WAIT_S)
+
+
+def _cut(output: bytes) -> str:
+    text = output[:_OUTPUT_LIMIT].decode("utf-8", "replace")
+    return f"{text}..." if len(output) > _OUTPUT_LIMIT else text
+
+
+def _go_duration(seconds: float) -> str:
+    """`500ms`, `1.5s`, `2m0s`: as Go prints it, for the lengths that a timeout has."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    head = f"{hours}h" if hours else ""
+    return f"{head}{minutes}m{rest:g}s" if hours or minutes else f"{rest:g}s"
 
 
 async def _collect(stream: socket.socket, output: bytearray) -> None:

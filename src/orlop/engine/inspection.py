@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orlop.base.clock import format_rfc3339_nano
 from orlop.engine.launch import Paths
 from orlop.engine.lifecycle import Status, is_active
-from orlop.engine.model import Container, State
+from orlop.engine.model import Container, Record, State
 from orlop.engine.requests import EndpointSettings
 from orlop.engine.views import (
     ContainerInspect,
@@ -50,7 +52,14 @@ def inspect(container: Container, paths: Paths) -> ContainerInspect:
         mounts=tuple(mount.point for mount in record.mounts if mount.point.type != "tmpfs"),
         config=record.config,
         network_settings=_network(container),
+        orlop=orlop_view(record),
     )
+
+
+def orlop_view(record: Record) -> dict[str, Any] | None:
+    """What was asked for and other engines do not have; None when there is nothing of it."""
+    found = {"HealthOnFailure": record.orlop.health_on_failure, "ApiSocket": record.orlop.api_socket}
+    return {key: value for key, value in found.items() if value} or None
 
 
 def _graph_data(container: Container) -> dict[str, str]:
@@ -87,7 +96,7 @@ def state_view(container: Container) -> ContainerStateView:
 def _health(container: Container, state: State) -> HealthView | None:
     if not state.health:
         return None
-    return HealthView(state.health, container.failing_streak, tuple(container.health_log))
+    return HealthView(state.health, state.failing_streak, tuple(container.health_log))
 
 
 def _time(value_ns: int) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from orlop.base.errors import Kind, OrlopError
 
 __all__ = [
+    "REQUESTS",
     "AlreadyThere",
     "Effect",
     "Event",
@@ -48,11 +49,16 @@ class Event(enum.Enum):
     START = "start asked for"
     STARTED = "program runs"
     START_FAILED = "program could not run"
+    STOP = "stop asked for"
+    KILL = "kill asked for"
+    SIGNAL = "another signal asked for"
     PAUSE = "pause asked for"
     UNPAUSE = "unpause asked for"
+    UPDATE = "update asked for"
+    RENAME = "rename asked for"
     EXITED = "exited for good"
     EXITED_TO_RESTART = "exited, to be restarted"
-    BACKOFF_CANCELLED = "stop during back-off"
+    START_WITH_ENGINE = "to be started with the engine"
     REMOVE = "remove asked for"
     FORCE_REMOVE = "forced remove"
     REMOVE_FAILED = "removal failed"
@@ -105,6 +111,8 @@ _AGAIN = Transition(_S.RESTARTING, (*_ENDED, _E.ARM_BACKOFF))
 _UP = Transition(_S.RUNNING, (_E.SAVE, _E.WATCH, _E.EMIT_START, _E.START_HEALTH))
 _NOT_UP = (_E.SAVE, _E.WAKE_WAITERS, _E.AUTO_REMOVE)
 _TAKEN_APART = Transition(_S.REMOVING)
+_CANCELLED = Transition(_S.EXITED, (_E.CANCEL_BACKOFF, *_NOT_UP))  # a stop between two restarts
+_WITH_ENGINE = Transition(_S.RESTARTING, (_E.SAVE, _E.ARM_BACKOFF))
 
 TABLE: dict[tuple[Status, Event], Transition] = {
     (_S.CREATED, _V.START): Transition(_S.CREATED),
@@ -112,10 +120,16 @@ TABLE: dict[tuple[Status, Event], Transition] = {
     (_S.CREATED, _V.START_FAILED): Transition(_S.CREATED, (_E.SAVE, _E.AUTO_REMOVE)),
     (_S.CREATED, _V.REMOVE): _TAKEN_APART,
     (_S.CREATED, _V.FORCE_REMOVE): _TAKEN_APART,
+    (_S.RUNNING, _V.STOP): Transition(_S.RUNNING, (_E.SAVE,)),
+    (_S.RUNNING, _V.KILL): Transition(_S.RUNNING, (_E.SAVE,)),
+    (_S.RUNNING, _V.SIGNAL): Transition(_S.RUNNING),
     (_S.RUNNING, _V.PAUSE): Transition(_S.PAUSED, (_E.SAVE, _E.EMIT_PAUSE)),
     (_S.RUNNING, _V.EXITED): _GONE,
     (_S.RUNNING, _V.EXITED_TO_RESTART): _AGAIN,
     (_S.RUNNING, _V.FORCE_REMOVE): _TAKEN_APART,
+    (_S.PAUSED, _V.STOP): Transition(_S.PAUSED, (_E.SAVE,)),
+    (_S.PAUSED, _V.KILL): Transition(_S.PAUSED, (_E.SAVE,)),
+    (_S.PAUSED, _V.SIGNAL): Transition(_S.PAUSED),
     (_S.PAUSED, _V.UNPAUSE): Transition(_S.RUNNING, (_E.SAVE, _E.EMIT_UNPAUSE)),
     (_S.PAUSED, _V.EXITED): _GONE,
     (_S.PAUSED, _V.EXITED_TO_RESTART): _AGAIN,
@@ -123,18 +137,34 @@ TABLE: dict[tuple[Status, Event], Transition] = {
     (_S.RESTARTING, _V.START): Transition(_S.RESTARTING, (_E.CANCEL_BACKOFF,)),
     (_S.RESTARTING, _V.STARTED): _UP,
     (_S.RESTARTING, _V.START_FAILED): Transition(_S.EXITED, _NOT_UP),
-    (_S.RESTARTING, _V.BACKOFF_CANCELLED): Transition(_S.EXITED, (_E.CANCEL_BACKOFF, *_NOT_UP)),
+    (_S.RESTARTING, _V.STOP): _CANCELLED,
+    (_S.RESTARTING, _V.KILL): _CANCELLED,
+    (_S.RESTARTING, _V.SIGNAL): Transition(_S.RESTARTING),  # nobody is there to take it; dockerd is content
     (_S.RESTARTING, _V.FORCE_REMOVE): Transition(_S.REMOVING, (_E.CANCEL_BACKOFF,)),
     (_S.EXITED, _V.START): Transition(_S.EXITED),
     (_S.EXITED, _V.STARTED): _UP,
     (_S.EXITED, _V.START_FAILED): Transition(_S.EXITED, (_E.SAVE, _E.AUTO_REMOVE)),
+    (_S.EXITED, _V.START_WITH_ENGINE): _WITH_ENGINE,
     (_S.EXITED, _V.REMOVE): _TAKEN_APART,
     (_S.EXITED, _V.FORCE_REMOVE): _TAKEN_APART,
+    (_S.REMOVING, _V.KILL): Transition(_S.REMOVING),  # helps a removal that waits for a deaf program
+    (_S.REMOVING, _V.SIGNAL): Transition(_S.REMOVING),
     (_S.REMOVING, _V.EXITED): Transition(_S.REMOVING, _ENDED),
     (_S.REMOVING, _V.REMOVE_FAILED): Transition(_S.DEAD, (_E.SAVE, _E.WAKE_WAITERS)),
     (_S.DEAD, _V.REMOVE): _TAKEN_APART,
     (_S.DEAD, _V.FORCE_REMOVE): _TAKEN_APART,
+    **{
+        (status, event): Transition(status)
+        for status in _S
+        if status not in (_S.REMOVING, _S.DEAD)
+        for event in (_V.UPDATE, _V.RENAME)
+    },
 }
+REQUESTS = (
+    *(_V.START, _V.STOP, _V.KILL, _V.SIGNAL, _V.PAUSE, _V.UNPAUSE, _V.UPDATE, _V.RENAME),
+    *(_V.REMOVE, _V.FORCE_REMOVE),
+)
+"""What a client can ask for; the other events happen by themselves."""
 
 
 def is_active(status: Status) -> bool:
@@ -153,7 +183,7 @@ def apply(status: Status, event: Event, name: str, container_id: str) -> Transit
 
     Raises:
         NotPossible: with the text that dockerd uses.
-        AlreadyThere: start of a running container.
+        AlreadyThere: start of a running container, stop of one that does not run.
     """
     found = TABLE.get((status, event))
     if found is not None:
@@ -165,18 +195,32 @@ def _refusal(status: Status, event: Event, name: str, container_id: str) -> Orlo
     match event:
         case Event.START:
             return _refuse_start(status)
-        case Event.PAUSE if status is Status.PAUSED:
-            return NotPossible(f"Container {container_id} is already paused")
-        case Event.PAUSE if status is Status.RESTARTING:
-            return NotPossible(f"Container {container_id} is restarting, wait until the container is running")
-        case Event.PAUSE:
-            return NotPossible(f"Container {container_id} is not running")
-        case Event.UNPAUSE:
-            return NotPossible(f"Container {container_id} is not paused")
+        case Event.STOP:
+            return AlreadyThere("container is not running")
+        case Event.KILL | Event.SIGNAL:
+            text = f"cannot kill container: {name}: container {container_id} is not running"
+            return NotPossible(text)
+        case Event.UPDATE | Event.RENAME:
+            word = "updated" if event is Event.UPDATE else "renamed"
+            return NotPossible(f"container is marked for removal and cannot be {word}")
+        case Event.PAUSE | Event.UNPAUSE:
+            return NotPossible(f"Container {container_id} {_refuse_freeze(status, event)}")
         case Event.REMOVE | Event.FORCE_REMOVE:
             return _refuse_removal(status, name)
         case _:
             return NotPossible(f"container {container_id} is {status.value}: {event.value} is not possible")
+
+
+def _refuse_freeze(status: Status, event: Event) -> str:
+    if event is Event.UNPAUSE:
+        return "is not paused"
+    match status:
+        case Status.PAUSED:
+            return "is already paused"
+        case Status.RESTARTING:
+            return "is restarting, wait until the container is running"
+        case _:
+            return "is not running"
 
 
 def _refuse_start(status: Status) -> OrlopError:

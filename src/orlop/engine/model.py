@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orlop.base.ids import ContainerId
 from orlop.engine.lifecycle import Status
-from orlop.engine.requests import ContainerConfig, HostConfig, NetworkingConfig
+from orlop.engine.requests import NO_EXTRAS, ContainerConfig, HostConfig, NetworkingConfig, OrlopConfig
 from orlop.engine.views import HealthLog, MountPoint, Port, SummaryHost, SummaryNetworks
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Record:
     host: HostConfig
     networking: NetworkingConfig
     mounts: tuple[MountRecord, ...]
+    orlop: OrlopConfig = NO_EXTRAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class State:
     was_stopped: bool = False  # by a user: `unless-stopped` stays down
     health: str = ""
     boot_id: str = ""  # of the boot in which it was last started
+    restarts_after_exit: bool = False  # it is being ended for that, or an engine left it to the next one
+    failing_streak: int = 0  # of health checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,8 @@ class Container:
         "backoff",
         "exec_ids",
         "exit_waiters",
-        "failing_streak",
         "health_log",
+        "is_starting",
         "keeps_after_exit",
         "lock",
         "record",
@@ -124,12 +127,12 @@ class Container:
         self.backoff: asyncio.Task[None] | None = None
         self.restart_delay_s = 0.0
         self.keeps_after_exit = False  # the coming exit is part of a restart: no AutoRemove
+        self.is_starting = False  # between the decision and the program's first instruction
         self.exit_waiters: set[asyncio.Future[State]] = set()
         self.removal_waiters: set[asyncio.Future[State]] = set()
         self.attachments: list[Attachment] = []
         self.exec_ids: set[str] = set()
         self.health_log: deque[HealthLog] = deque(maxlen=_HEALTH_LOG_ENTRIES)
-        self.failing_streak = 0
         self.row_parts: RowParts | None = None
         self.workspace: Workspace | None = None  # layers mounted; None until it is needed
 

@@ -49,17 +49,21 @@ class Reconciler:
         """Start what wants to run and remove what wants to be gone; in the background."""
         for container in self._services.catalog:
             state, host = container.state, container.record.host
-            if container.task is not None or state.status is Status.REMOVING:
+            if container.task is not None or state.status in (Status.REMOVING, Status.DEAD):
                 continue
-            wants = restart.shall_start_with_engine(
+            count = state.restart_count if state.boot_id == self._services.boot_id else 0
+            was_left = state.restarts_after_exit and not state.was_stopped
+            wants = was_left or restart.shall_start_with_engine(
                 host.restart_policy,
                 state.exit_code,
+                count,
                 has_run=state.started_ns > 0,
                 was_stopped=state.was_stopped,
                 was_active=container.id in self._was_active,
             )
             if wants:
-                self._runner.restart_soon(container)
+                again = was_left or container.id in self._was_active
+                self._runner.restart_soon(container, count + again)
             elif host.auto_remove and state.started_ns > 0:
                 self._services.later(self._auto_remove(container), "auto-remove")
 

@@ -15,6 +15,7 @@ from typing import Any
 from orlop.wire.gojson import field
 
 __all__ = [
+    "NO_EXTRAS",
     "BindOptions",
     "BlkioThrottle",
     "BlkioWeight",
@@ -34,6 +35,7 @@ __all__ = [
     "LogConfig",
     "Mount",
     "NetworkingConfig",
+    "OrlopConfig",
     "PortBinding",
     "RestartPolicy",
     "TmpfsOptions",
@@ -335,6 +337,17 @@ class NetworkingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OrlopConfig:
+    """What other engines do not have; `Orlop` in the body of a create and in inspect."""
+
+    health_on_failure: str = field(default="", omit_empty=True)
+    api_socket: str = field(default="", omit_empty=True)
+
+
+NO_EXTRAS = OrlopConfig()
+
+
+@dataclass(frozen=True, slots=True)
 class CreateRequest:
     """`POST /containers/create`: name and platform come from the query."""
 
@@ -343,6 +356,7 @@ class CreateRequest:
     networking: NetworkingConfig = NetworkingConfig()
     name: str = ""
     platform: str = ""
+    orlop: OrlopConfig = NO_EXTRAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +365,7 @@ class CreateBody(ContainerConfig):
 
     host_config: HostConfig | None = None
     networking_config: NetworkingConfig | None = None
+    orlop: OrlopConfig | None = None
 
     def request(self, name: str, platform: str) -> CreateRequest:
         """What is asked for."""
@@ -361,6 +376,7 @@ class CreateBody(ContainerConfig):
             self.networking_config or NetworkingConfig(),
             name,
             platform,
+            self.orlop or NO_EXTRAS,
         )
 
 

@@ -47,7 +47,13 @@ def shall_restart(policy: RestartPolicy, exit_code: int, restart_count: int, *, 
 
 
 def shall_start_with_engine(
-    policy: RestartPolicy, exit_code: int, *, has_run: bool, was_stopped: bool, was_active: bool
+    policy: RestartPolicy,
+    exit_code: int,
+    restart_count: int = 0,
+    *,
+    has_run: bool,
+    was_stopped: bool,
+    was_active: bool,
 ) -> bool:
     """Decide when the engine starts and finds the container not running.
 
@@ -59,7 +65,7 @@ def shall_start_with_engine(
         case "unless-stopped":
             return has_run and not was_stopped
         case "on-failure":
-            return was_active and exit_code != 0 and not was_stopped
+            return was_active and shall_restart(policy, exit_code, restart_count, was_stopped=was_stopped)
         case _:
             return False
 

@@ -33,6 +33,7 @@ class Hooks:
 
     remove: Callable[[Container], Awaitable[None]] | None = None
     on_start: list[Callable[[Container], None]] = field(default_factory=list)
+    on_adopt: list[Callable[[Container], None]] = field(default_factory=list)
     on_exit: list[Callable[[Container], None]] = field(default_factory=list)
 
 
@@ -87,11 +88,14 @@ class Runner:
             await self._launch(container, restart_count=0)
 
     async def _launch(self, container: Container, restart_count: int) -> None:
+        container.is_starting = True
         try:
             task = await launch(self._services, container)
         except BaseException as error:
             self._fail(container, error)
             raise
+        finally:
+            container.is_starting = False
         self.took_over(container, task, restart_count=restart_count, was_stopped=False)
 
     def _fail(self, container: Container, error: BaseException) -> None:
@@ -110,6 +114,7 @@ class Runner:
             exit_code=0,
             error="",
             is_oom_killed=False,
+            restarts_after_exit=False,
             boot_id=self._services.boot_id,
             **facts,
         )
@@ -125,8 +130,10 @@ class Runner:
             error="",
             boot_id=self._services.boot_id,
         )
-        for effect in (Effect.SAVE, Effect.WATCH, Effect.START_HEALTH):
+        for effect in (Effect.SAVE, Effect.WATCH):
             self._effects[effect](container)
+        for hook in self._hooks.on_adopt:
+            hook(container)
 
     # --- the end ---
 
@@ -158,14 +165,18 @@ class Runner:
             "finished_ns": record.finished_at_ns,
             "is_oom_killed": record.is_oom_killed,
         }
+        if again and self._is_stopping:
+            again, facts["restarts_after_exit"] = False, True  # by the next engine
         if again:
             facts["restart_count"] = container.state.restart_count + 1
         self.fire(container, Event.EXITED_TO_RESTART if again else Event.EXITED, **facts)
 
     def _shall_restart(self, container: Container, exit_code: int) -> bool:
-        if self._is_stopping or container.status is Status.REMOVING or container.keeps_after_exit:
+        if container.status is Status.REMOVING or container.keeps_after_exit:
             return False
         state = container.state
+        if state.restarts_after_exit and not state.was_stopped:
+            return True
         return restart.shall_restart(
             container.record.host.restart_policy,
             exit_code,
@@ -203,12 +214,9 @@ class Runner:
             self._start_again(container, container.restart_delay_s), name=f"restart {container.id[:12]}"
         )
 
-    def restart_soon(self, container: Container) -> None:
+    def restart_soon(self, container: Container, restart_count: int) -> None:
         """Start it in the background: the policy wants it when the engine starts."""
-        container.change(status=Status.RESTARTING)
-        container.backoff = self._services.background.spawn(
-            self._start_again(container, 0.0), name=f"restart {container.id[:12]}"
-        )
+        self.fire(container, Event.START_WITH_ENGINE, restart_count=restart_count)
 
     async def _start_again(self, container: Container, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

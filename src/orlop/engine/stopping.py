@@ -58,12 +58,11 @@ class Stopper:
             AlreadyThere: it does not run.
         """
         number = parse_signal(signal) if signal else stop_signal_of(container)
-        if container.status is Status.RESTARTING and container.task is None:
-            self._runner.fire(container, Event.BACKOFF_CANCELLED, was_stopped=True)
-        elif container.task is None:
-            raise lifecycle.AlreadyThere("container is not running")
-        else:
-            await self._end(container, container.task, number, _timeout(container, timeout_s))
+        await self._after_start(container)
+        task = container.task
+        self._runner.fire(container, Event.STOP, was_stopped=True)
+        if task is not None:
+            await self.end(container, task, number, timeout_s=timeout_s)
         emit(self._services, container, "stop")
 
     async def kill(self, container: Container, signal: str) -> None:
@@ -73,30 +72,28 @@ class Stopper:
             NotPossible: it does not run; dockerd's text.
         """
         number = parse_signal(signal) if signal else _SIGKILL
+        await self._after_start(container)
         task = container.task
-        if task is None and container.status is Status.RESTARTING and number == _SIGKILL:
-            self._runner.fire(container, Event.BACKOFF_CANCELLED, was_stopped=True)
-            return
-        if task is None:
-            raise NotPossible(
-                f"cannot kill container: {container.name}: container {container.id} is not running"
-            )
         if number in (_SIGKILL, stop_signal_of(container)):
-            self._mark_stopped(container)
+            self._runner.fire(container, Event.KILL, was_stopped=True)
+        else:
+            self._runner.fire(container, Event.SIGNAL)
+        if task is None:
+            return
         if number == _SIGKILL:
             await self.kill_hard(container, task)
         else:
-            await self._signal(container, task, number)
+            is_stop = number == stop_signal_of(container)
+            await self._signal(container, task, number, is_stop=is_stop)
 
     async def restart(self, container: Container, *, timeout_s: int | None, signal: str = "") -> None:
         """Stop it when it runs, then start it. AutoRemove does not apply to the stop."""
         number = parse_signal(signal) if signal else stop_signal_of(container)
+        await self._after_start(container)
         container.keeps_after_exit = True
         try:
-            if container.status is Status.RESTARTING and container.task is None:
-                self._runner.fire(container, Event.BACKOFF_CANCELLED)
-            elif container.task is not None:
-                await self._end(container, container.task, number, _timeout(container, timeout_s))
+            if container.task is not None:
+                await self.end(container, container.task, number, timeout_s=timeout_s)
                 emit(self._services, container, "stop")
             await self._runner.start(container)
         finally:
@@ -110,6 +107,15 @@ class Stopper:
     async def unpause(self, container: Container) -> None:
         """Let them run again."""
         await self._freeze(container, Event.UNPAUSE)
+
+    async def end(
+        self, container: Container, task: Task, number: int, *, timeout_s: int | None = None
+    ) -> None:
+        """Signal it and, when it is deaf, kill it. Says nothing about who wanted that."""
+        await self._signal(container, task, number, is_stop=True)
+        if not await self._gone(container, task, _timeout(container, timeout_s)):
+            log.info("container ignores its stop signal and is killed", container=container.id)
+            await self.kill_hard(container, task)
 
     async def kill_hard(self, container: Container, task: Task) -> None:
         """SIGKILL everything and wait.
@@ -134,24 +140,25 @@ class Stopper:
 
     # --- steps ---
 
-    async def _end(self, container: Container, task: Task, number: int, timeout_s: float | None) -> None:
-        self._mark_stopped(container)
-        await self._signal(container, task, number)
-        if not await self._gone(container, task, timeout_s):
-            log.info("container ignores its stop signal and is killed", container=container.id)
-            await self.kill_hard(container, task)
-
-    def _mark_stopped(self, container: Container) -> None:
-        container.change(was_stopped=True)
-        self._services.catalog.save_soon(container)
+    async def _after_start(self, container: Container) -> None:
+        """Let a start in progress come to its end: the request is meant for what it makes."""
+        if container.is_starting:
+            async with container.lock:
+                pass
 
     async def _signal(
-        self, container: Container, task: Task, number: int, *, all_processes: bool = False
+        self,
+        container: Container,
+        task: Task,
+        number: int,
+        *,
+        all_processes: bool = False,
+        is_stop: bool = False,
     ) -> None:
         emit(self._services, container, "kill", signal=str(number))
         with contextlib.suppress(TaskGone):
             await task.signal(number, all_processes=all_processes)
-            if container.status is Status.PAUSED and number in (_SIGKILL, stop_signal_of(container)):
+            if container.status is Status.PAUSED and (number == _SIGKILL or is_stop):
                 await task.unpause()  # a frozen process takes no signal
 
     async def _gone(self, container: Container, task: Task, timeout_s: float | None) -> bool:
@@ -177,9 +184,7 @@ class Stopper:
         if task is None:
             return
         try:
-            await self._signal(container, task, stop_signal_of(container))
-            if not await self._gone(container, task, _timeout(container, None)):
-                await self.kill_hard(container, task)
+            await self.end(container, task, stop_signal_of(container))
         except OrlopError as error:
             log.error("container could not be stopped", container=container.id, error=error)
 

@@ -196,6 +196,7 @@ class ContainerInspect:
     mounts: tuple[MountPoint, ...] = ()
     config: ContainerConfig = field(default_factory=ContainerConfig)
     network_settings: NetworkSettings = field(default_factory=NetworkSettings)
+    orlop: dict[str, Any] | None = field(default=None, omit_empty=True)  # what other engines do not have
 
 
 @dataclass(frozen=True, slots=True)
