@@ -66,6 +66,8 @@ class Settings:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size_bytes: int = 64 << 20
     no_new_privileges: bool = False
+    default_security: str = "docker"
+    seccomp_profile: str = "builtin"  # or "unconfined", or a file's path
     max_downloads: int = 3
     max_uploads: int = 5
     keeps_containers: bool = True
@@ -111,11 +113,13 @@ FLAGS: tuple[Flag, ...] = (
     _f("tlscacert", TEXT, help="certificates that clients must be signed by"),
     _f("tlscert", TEXT, help="certificate of the engine"),
     _f("tlskey", TEXT, help="key of the engine"),
-    _f("log-driver", TEXT, help="log driver of containers: json-file, local or none"),
+    _f("log-driver", TEXT, help="log driver of containers"),
     _f("log-opt", MAP, "log-opts", help="option of the log driver (repeatable)"),
     _f("default-ulimit", LIST, "default-ulimits", help="NAME=SOFT[:HARD] of containers (repeatable)"),
     _f("default-shm-size", TEXT, help="size of /dev/shm"),
     _f("no-new-privileges", BOOL, help="no container gains privileges"),
+    _f("default-security", TEXT, help="preset of containers: docker or hardened"),
+    _f("seccomp-profile", TEXT, help="seccomp profile of containers: builtin, unconfined or a file"),
     _f("max-concurrent-downloads", NUMBER, help="layers fetched at a time by a pull"),
     _f("max-concurrent-uploads", NUMBER, help="layers sent at a time by a push"),
     _f("live-restore", BOOL, help="containers outlive the engine (default true)"),
@@ -175,7 +179,6 @@ FLAGS: tuple[Flag, ...] = (
     _f("oom-score-adjust", NUMBER, has_effect=False),
     _f("raw-logs", BOOL, has_effect=False),
     _f("rootless", BOOL, None, has_effect=False),
-    _f("seccomp-profile", TEXT, has_effect=False),
     _f("selinux-enabled", BOOL, has_effect=False),
     _f("storage-driver", TEXT, short="s", has_effect=False),
     _f("storage-opt", LIST, "storage-opts", has_effect=False),
@@ -346,8 +349,7 @@ def _settings(values: Values) -> Settings:
         )
     is_debug = bool(values.get("debug", False))
     driver = values.get("log-driver", "json-file")
-    if driver not in ("json-file", "local", "none"):
-        raise InvalidInput(f"failed to set log opts: logger: no log driver named '{driver}' is registered")
+    _check_log(driver, dict(_pairs(values, "log-opt")))
     mode = values.get("default-cgroupns-mode", "private")
     if mode not in ("private", "host"):
         raise InvalidInput(f"invalid default cgroup namespace: {mode}")
@@ -377,6 +379,8 @@ def _settings(values: Values) -> Settings:
         ulimits=tuple(_parse_ulimit(text) for text in values.get("default-ulimit", ())),
         shm_size_bytes=_parse_size(values.get("default-shm-size", "64m")),
         no_new_privileges=values.get("no-new-privileges", False),
+        default_security=_word(values, "default-security", ("docker", "hardened")),
+        seccomp_profile=values.get("seccomp-profile") or "builtin",
         max_downloads=max(values.get("max-concurrent-downloads", 3), 1),
         max_uploads=max(values.get("max-concurrent-uploads", 5), 1),
         keeps_containers=values.get("live-restore", True),
@@ -386,6 +390,26 @@ def _settings(values: Values) -> Settings:
         shutdown_timeout_s=values.get("shutdown-timeout", 15),
         notes=tuple(f"--{name} has no effect" for name in values if not _BY_NAME[name].has_effect),
     )
+
+
+def _word(values: Values, name: str, known: tuple[str, ...]) -> str:
+    """One of a flag's words, the first by default."""
+    word = str(values.get(name, known[0]))
+    if word not in known:
+        raise InvalidInput(
+            f'invalid argument "{word[:60]}" for "--{name}" flag: {" or ".join(known)} is wanted'
+        )
+    return word
+
+
+def _check_log(driver: str, options: dict[str, str]) -> None:
+    from orlop.engine.logdrivers import check_log
+    from orlop.engine.requests import LogConfig
+
+    try:
+        check_log(LogConfig(driver, options))
+    except InvalidInput as error:
+        raise InvalidInput(f"failed to set log opts: {error}", hint=error.hint) from error
 
 
 def _directory(path: str) -> str:

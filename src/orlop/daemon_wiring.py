@@ -43,7 +43,7 @@ from orlop.engine.reconcile import Reconciler
 from orlop.engine.removal import Remover
 from orlop.engine.requests import HostConfig
 from orlop.engine.running import Hooks, Runner
-from orlop.engine.securityopts import read_seccomp_profile
+from orlop.engine.securityopts import ensure_apparmor_profile, read_seccomp_profile
 from orlop.engine.services import Services
 from orlop.engine.stopping import Stopper
 from orlop.engine.summaries import ListOptions
@@ -295,6 +295,7 @@ def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
         default_security=settings.default_security,
         has_seccomp=settings.seccomp_profile != "unconfined",
         seccomp_profile=read_seccomp_profile(settings.seccomp_profile),
+        apparmor_profile=ensure_apparmor_profile(),
         shm_size_bytes=settings.shm_size_bytes,
         processors=facts.cpu_count,
         pids_limit=default_pids_limit(read_pid_max()),
@@ -358,6 +359,10 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             runtimes=tuple((name, "") for name in RUNTIMES),
             is_debug=settings.is_debug,
             is_experimental=settings.is_experimental,
+            default_security=settings.default_security,
+            no_new_privileges=settings.no_new_privileges,
+            seccomp_profile=settings.seccomp_profile,
+            has_apparmor=facts.has_apparmor,
         ),
         sources=SystemSources(
             build_cache=builds.cache.usage,

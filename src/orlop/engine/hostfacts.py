@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from orlop.kernel import cgroup
 from orlop.oci.platform import host_platform
+from orlop.runtime.apparmor import AppArmorHost
 
 __all__ = ["HostFacts", "is_forwarding", "read_host_facts", "read_pid_max"]
 
@@ -28,6 +29,7 @@ class HostFacts:
     controllers: frozenset[str]
     has_swap_accounting: bool
     has_seccomp: bool
+    has_apparmor: bool = False
 
 
 def read_host_facts() -> HostFacts:
@@ -49,6 +51,7 @@ def read_host_facts() -> HostFacts:
         controllers=controllers,
         has_swap_accounting=_has_swap_accounting(host),
         has_seccomp="\nSeccomp:" in _read("/proc/self/status"),
+        has_apparmor=AppArmorHost().is_enabled(),
     )
 
 

@@ -1,6 +1,6 @@
-"""HostConfig.SecurityOpt: Docker's words and ours, understood; the `hardened` preset. Pure.
+"""HostConfig.SecurityOpt: Docker's words and ours, understood; the `hardened` preset.
 
-A confinement that we cannot give is an error, never dropped. Whoever names an option of a preset
+Pure but for the `read_` and `ensure_` functions. A confinement that we cannot give is an error, never dropped. Whoever names an option of a preset
 himself has the last word on it. What a preset comes to is written into the container's configuration
 when it is made, so inspect shows it and a later change of the engine's default does not reach it.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orlop.base.errors import InvalidInput
 from orlop.engine.privileges import capability_name
 from orlop.runtime import seccomp
+from orlop.runtime.apparmor import DEFAULT_PROFILE, AppArmorHost
 from orlop.wire import gojson
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ __all__ = [
     "PRESETS",
     "Security",
     "apply_preset",
+    "ensure_apparmor_profile",
     "has_bare_system_paths",
     "parse_seccomp_profile",
     "parse_security",
+    "read_seccomp_profile",
 ]
 
 PRESETS = ("docker", "hardened")
@@ -149,6 +152,38 @@ def parse_seccomp_profile(text: str) -> dict[str, Any]:
         raise InvalidInput("Decoding seccomp profile failed: not a JSON object")
     seccomp.check_profile(profile)
     return profile
+
+
+def ensure_apparmor_profile() -> str:
+    """Load our AppArmor profile; its name, or "" on a host without AppArmor.
+
+    Raises:
+        InvalidInput: the host has AppArmor and the profile cannot be loaded; the engine then does not start.
+    """
+    try:
+        return AppArmorHost().ensure_default()
+    except OSError as error:  # the words are dockerd's
+        raise InvalidInput(
+            f"AppArmor enabled on system but the {DEFAULT_PROFILE} profile could not be loaded: "
+            f"{error.strerror}",
+            hint="install the apparmor package, whose apparmor_parser loads profiles",
+        ) from error
+
+
+def read_seccomp_profile(setting: str) -> dict[str, Any] | None:
+    """The engine's own default profile: of a file, or None for `builtin` and `unconfined`.
+
+    Raises:
+        InvalidInput: the file cannot be read or is no profile; the engine then does not start.
+    """
+    if setting in ("builtin", "unconfined", ""):
+        return None
+    try:
+        with open(setting, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read(_MAX_PROFILE + 1)
+    except OSError as error:
+        raise InvalidInput(f"opening seccomp profile ({setting[:200]}) failed: {error.strerror}") from error
+    return parse_seccomp_profile(text)
 
 
 def _split(option: str) -> tuple[str, str | None]:

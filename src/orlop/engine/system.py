@@ -67,6 +67,10 @@ class SystemSettings:
     runtimes: tuple[tuple[str, str], ...] = (("orlop", ""),)  # name and path
     is_debug: bool = False
     is_experimental: bool = False
+    default_security: str = "docker"
+    no_new_privileges: bool = False
+    seccomp_profile: str = "builtin"
+    has_apparmor: bool = False
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""
@@ -250,9 +254,15 @@ class System:
         )
 
     def _security_options(self) -> tuple[str, ...]:
-        options = []
+        options = list[str]()
+        if self._settings.has_apparmor:
+            options.append("name=apparmor")
         if self._facts.has_seccomp:
-            options.append("name=seccomp,profile=builtin")
+            options.append(f"name=seccomp,profile={self._settings.seccomp_profile}")
+        if self._settings.no_new_privileges:
+            options.append("name=no-new-privileges")
+        if self._settings.default_security != "docker":
+            options.append(f"name={self._settings.default_security}")
         if self._facts.cgroup_version == 2:
             options.append("name=cgroupns")
         return tuple(options)

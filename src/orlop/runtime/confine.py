@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from orlop.kernel import capabilities, process, seccomp
 from orlop.kernel.openat import RootedDir
-from orlop.runtime import identity
+from orlop.runtime import apparmor, identity
 from orlop.runtime.lookpath import ExecFailed, describe_errno, exec_failure, find_program
 
 __all__ = ["LIMITS", "ProcessPlan", "Ready", "become", "execute", "limit", "prepare"]
@@ -49,6 +49,7 @@ class ProcessPlan:
     extra_groups: tuple[str, ...]
     capabilities: int
     filter: bytes | None
+    apparmor_profile: str
     no_new_privileges: bool
     rlimits: tuple[tuple[str, int, int], ...]
     has_tty: bool
@@ -84,6 +85,8 @@ def prepare(plan: ProcessPlan) -> Ready:
     if b"HOME" not in plan.env or not plan.env[b"HOME"]:
         plan.env[b"HOME"] = os.fsencode(who.home)
     _give_streams(who)
+    if plan.apparmor_profile:
+        apparmor.apply_on_exec(plan.apparmor_profile)
     if plan.no_new_privileges:
         process.set_no_new_privs()
     capabilities.drop_bounding(plan.capabilities)

@@ -60,6 +60,7 @@ def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
         extra_groups=spec.extra_groups,
         capabilities=kept,
         filter=_filter(spec, kept) if spec.has_seccomp else None,
+        apparmor_profile=spec.apparmor_profile,
         no_new_privileges=spec.no_new_privileges,
         rlimits=tuple((name, soft, hard) for name, (soft, hard) in spec.rlimits.items()),
         has_tty=spec.has_tty,
