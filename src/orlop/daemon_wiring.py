@@ -298,6 +298,7 @@ def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
         apparmor_profile=ensure_apparmor_profile(),
         shm_size_bytes=settings.shm_size_bytes,
         processors=facts.cpu_count,
+        support=facts.support,
         pids_limit=default_pids_limit(read_pid_max()),
     )
 

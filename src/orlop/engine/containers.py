@@ -13,25 +13,26 @@ from typing import Any
 
 from orlop.base.errors import InvalidInput
 from orlop.base.ids import SnapshotKey
-from orlop.engine import committing, creation, inspection, lifecycle, metrics, summaries
+from orlop.engine import amendments, committing, creation, inspection, lifecycle, metrics, summaries
 from orlop.engine.attaching import Attacher, AttachOptions, AttachStream
 from orlop.engine.catalog import Catalog
+from orlop.engine.extensions import Amendment
 from orlop.engine.files import Files
 from orlop.engine.filters import Filters
-from orlop.engine.hostconfig import check_resources, fix_swap
 from orlop.engine.launch import resource_spec
 from orlop.engine.lifecycle import Event, NotPossible, Status
 from orlop.engine.logs import LogOptions, LogStream, open_logs
 from orlop.engine.model import Container, State
 from orlop.engine.names import check_name
 from orlop.engine.removal import Remover
-from orlop.engine.requests import CommitRequest, CreateRequest, HostConfig, UpdateRequest
-from orlop.engine.restart import check_policy
+from orlop.engine.requests import CommitRequest, CreateRequest, UpdateRequest
+from orlop.engine.resources import fit_resources
 from orlop.engine.running import Runner
 from orlop.engine.services import Services, container_paths, emit
 from orlop.engine.stopping import Stopper
 from orlop.engine.summaries import ListOptions
 from orlop.engine.system import ContainerCounts
+from orlop.engine.updating import updated
 from orlop.engine.views import (
     ContainerChange,
     ContainerInspect,
@@ -247,13 +248,22 @@ class Containers:
         """Change limits and the restart policy, of a running container too."""
         return await self._services.finish(self._update(self.get(reference), request))
 
+    async def amend(self, reference: str, amendment: Amendment) -> list[str]:
+        """Change environment, labels, mounts, ports and health check, without a restart; warnings."""
+        return await self._services.finish(self._amend(self.get(reference), amendment))
+
+    async def _amend(self, container: Container, amendment: Amendment) -> list[str]:
+        async with container.lock:
+            lifecycle.apply(container.status, Event.UPDATE, container.name, container.id)
+            return await amendments.amend(self._services, container, amendment)
+
     async def _update(self, container: Container, request: UpdateRequest) -> UpdateResult:
         async with container.lock:
             lifecycle.apply(container.status, Event.UPDATE, container.name, container.id)
-            host = _updated(container.record.host, request)
-            warnings = check_resources(host, self._services.defaults.processors)
+            defaults = self._services.defaults
+            wanted = updated(container.record.host, request)
+            host, warnings = fit_resources(wanted, defaults.support, defaults.processors)
             if container.task is not None:
-                defaults = self._services.defaults
                 resources = resource_spec(host, defaults)
                 if resources != resource_spec(container.record.host, defaults):
                     await container.task.update(resources)
@@ -309,35 +319,3 @@ class Containers:
     async def commit(self, request: CommitRequest) -> str:
         """Make an image of it; returns the image's id."""
         return await committing.commit(self._services, self.get(request.container), request)
-
-
-def _updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
-    """The configuration with the values that were given; zero values mean "leave it"."""
-    changes: dict[str, Any] = {}
-    for name in (
-        *("cpu_shares", "memory", "blkio_weight", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems"),
-        *("memory_reservation", "memory_swap", "nano_cpus"),
-    ):
-        if getattr(request, name):
-            changes[name] = getattr(request, name)
-    if request.nano_cpus:
-        changes |= {"cpu_period": 0, "cpu_quota": 0}
-    elif request.cpu_period or request.cpu_quota:
-        changes["nano_cpus"] = 0
-    if request.pids_limit is not None:
-        changes["pids_limit"] = request.pids_limit if request.pids_limit > 0 else -1
-    if request.memory and not request.memory_swap and 0 < host.memory_swap < request.memory:
-        raise NotPossible(
-            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the "
-            "same time"
-        )
-    if request.memory and not host.memory_swap:
-        changes.setdefault("memory_swap", fix_swap(request.memory, request.memory_swap))
-    if request.restart_policy.name:
-        check_policy(request.restart_policy)
-        if host.auto_remove and request.restart_policy.name != "no":
-            raise NotPossible(
-                "Restart policy cannot be updated because AutoRemove is enabled for the container"
-            )
-        changes["restart_policy"] = request.restart_policy
-    return replace(host, **changes)

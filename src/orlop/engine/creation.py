@@ -22,6 +22,7 @@ from orlop.engine.merge import merge_config, path_and_args
 from orlop.engine.model import Container, MountRecord, Record, State
 from orlop.engine.names import check_name, random_name
 from orlop.engine.requests import ContainerConfig, CreateRequest, HostConfig
+from orlop.engine.resources import fit_resources
 from orlop.engine.securityopts import parse_security
 from orlop.engine.services import Services, emit
 from orlop.engine.views import CreateResult, MountPoint
@@ -30,7 +31,7 @@ from orlop.oci.platform import parse_platform
 from orlop.store.db import Tx
 from orlop.wire import gojson
 
-__all__ = ["create"]
+__all__ = ["create", "resolve_mounts"]
 
 
 async def create(services: Services, request: CreateRequest) -> CreateResult:
@@ -43,7 +44,9 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
         raise InvalidInput("no command specified")
     check_config(request.config)
     check_action(request.orlop, request.config.labels)
-    warnings = check_host(request.host, request.config, services.defaults.processors)
+    warnings = check_host(request.host, request.config)
+    host, lacks = fit_resources(request.host, services.defaults.support, services.defaults.processors)
+    request = replace(request, host=host)
     container_id = ContainerId(ids.new_hex_id())
     wanted = request.name.removeprefix("/")
     name = check_name(wanted) if wanted else random_name(services.catalog.names)
@@ -54,7 +57,7 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
         services.catalog.release_name(name, container_id)
         raise
     emit(services, container, "create")
-    return CreateResult(container_id, tuple(warnings))
+    return CreateResult(container_id, (*warnings, *lacks))
 
 
 async def _make(
@@ -74,7 +77,7 @@ async def _make_from(
     host = apply_defaults(request.host, services.defaults)
     _check_launch(host, services.defaults)
     _check_shared(services, host)
-    resolved = await _resolve_mounts(services, config, host)
+    resolved = await resolve_mounts(services, config, host)
     path, args = path_and_args(config)
     record = Record(
         id=container_id,
@@ -180,7 +183,7 @@ def _check_shared(services: Services, host: HostConfig) -> None:
             raise InvalidInput(f"could not get container for {name[:100]}: No such container: {name[:100]}")
 
 
-async def _resolve_mounts(
+async def resolve_mounts(
     services: Services, config: ContainerConfig, host: HostConfig
 ) -> tuple[MountRecord, ...]:
     """Turn wishes into mounts; volumes are created here. `--volumes-from` comes first, own wishes win."""

@@ -1,21 +1,22 @@
 """HostConfig: defaults decided, contradictions refused, what we cannot give said as warnings.
 
-Pure except for the number of processors, which is passed in. The texts are dockerd's: its tests, and
+Pure. Limits have a module of their own, `resources`. The texts are dockerd's: its tests, and
 the clients' users, know them.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orlop.base.errors import InvalidInput
 from orlop.engine.logdrivers import check_log
 from orlop.engine.requests import ContainerConfig, HostConfig, LogConfig
+from orlop.engine.resources import fix_swap
 from orlop.engine.restart import check_policy
 from orlop.engine.securityopts import apply_preset, has_bare_system_paths
 from orlop.engine.signals import parse_signal
+from orlop.kernel.cgroup_support import Support
 
 __all__ = [
     "DEFAULT_RUNTIME",
@@ -26,18 +27,13 @@ __all__ = [
     "apply_defaults",
     "check_config",
     "check_host",
-    "check_resources",
     "default_pids_limit",
-    "fix_swap",
 ]
 
-MIB = 1 << 20
-_MIN_MEMORY = 6 * MIB
 _PIDS_LIMIT = 4096
-_DEFAULT_SHM = 64 * MIB
+_DEFAULT_SHM = 64 << 20
 DEFAULT_RUNTIME = "runc"  # by this name clients ask for the usual one; it is the embedded runtime here
 RUNTIMES = (DEFAULT_RUNTIME, "orlop", "io.containerd.runc.v2")
-_CPUSET = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*\Z")
 _NAMESPACED = ("private", "host", "none", "shareable", "")
 _MS = 1_000_000
 
@@ -75,6 +71,7 @@ class HostDefaults:
     no_new_privileges: bool = False
     shm_size_bytes: int = _DEFAULT_SHM
     processors: int = 1
+    support: Support = field(default_factory=Support)  # which limits the kernel has
     default_security: str = "docker"  # or "hardened": `engine.securityopts`
     has_seccomp: bool = True
     seccomp_profile: dict[str, Any] | None = None  # None = our own policy
@@ -109,8 +106,7 @@ def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
         restart_policy=policy,
         log_config=_default_log(host.log_config, defaults),
         memory_swap=fix_swap(host.memory, host.memory_swap),
-        memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
-        oom_kill_disable=bool(host.oom_kill_disable),
+        oom_kill_disable=bool(host.oom_kill_disable) if defaults.support.oom_kill_disable else None,
         pids_limit=_asked_pids_limit(host.pids_limit),
         masked_paths=_default_paths(host.masked_paths, MASKED_PATHS, is_privileged=host.privileged),
         readonly_paths=_default_paths(host.readonly_paths, READ_ONLY_PATHS, is_privileged=host.privileged),
@@ -142,12 +138,7 @@ def _default_paths(
     return None if is_privileged else default
 
 
-def fix_swap(memory: int, swap: int) -> int:
-    """Memory and swap together; Docker gives as much swap as memory."""
-    return memory * 2 if memory > 0 and swap == 0 else swap
-
-
-def check_host(host: HostConfig, config: ContainerConfig, processors: int) -> list[str]:
+def check_host(host: HostConfig, config: ContainerConfig) -> list[str]:
     """Refuse contradictions; returns warnings for what has no effect here."""
     check_policy(host.restart_policy)
     if host.auto_remove and host.restart_policy.name not in ("", "no"):
@@ -160,21 +151,9 @@ def check_host(host: HostConfig, config: ContainerConfig, processors: int) -> li
         raise InvalidInput(f"unknown or invalid runtime name: {host.runtime[:100]}")
     if host.isolation not in ("", "default"):
         raise InvalidInput(f"invalid isolation '{host.isolation[:100]}' on linux")
-    if host.storage_opt:
-        raise InvalidInput(
-            "--storage-opt is not supported: a container's layer has no quota of its own",
-            hint="limit the file system that holds the data root",
-        )
     _check_namespaces(host, config)
     check_log(host.log_config)
-    warnings = check_resources(host, processors)
-    if host.memory_swappiness not in (None, -1) and not 0 <= (host.memory_swappiness or 0) <= 100:
-        raise InvalidInput(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
-    if host.cpu_realtime_period or host.cpu_realtime_runtime:
-        raise InvalidInput("Your kernel does not support CPU real-time scheduler")
-    if host.device_requests:
-        names = host.device_requests[0].driver or "gpu"
-        raise InvalidInput(f'could not select device driver "{names[:60]}" with capabilities')
+    warnings = []
     if host.network_mode in ("", "default", "bridge"):
         warnings.append(
             "The bridge network is not available yet: the container has only a loopback interface. "
@@ -220,58 +199,6 @@ def _check_shared_network(host: HostConfig, config: ContainerConfig) -> None:
         if value:
             mode = "and the network mode" if word == "hostname" else suffix
             raise InvalidInput(f"conflicting options: {word} {mode}")
-
-
-def check_resources(host: HostConfig, processors: int) -> list[str]:
-    """Refuse impossible limits; also used for `docker update`."""
-    _check_memory(host)
-    _check_cpu(host, processors)
-    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
-        raise InvalidInput("Range of blkio weight is from 10 to 1000")
-    warnings = []
-    if host.kernel_memory:
-        warnings.append("Kernel memory limits are deprecated and have no effect.")
-    if host.blkio_weight_device or host.blkio_device_read_bps or host.blkio_device_write_bps:
-        warnings.append("Block I/O limits of single devices have no effect.")
-    return warnings
-
-
-def _check_memory(host: HostConfig) -> None:
-    memory, swap = host.memory, host.memory_swap
-    if memory != 0 and memory < _MIN_MEMORY:
-        raise InvalidInput("Minimum memory limit allowed is 6MB")
-    if memory > 0 and 0 < swap < memory:
-        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if memory == 0 and swap > 0:
-        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if memory > 0 and host.memory_reservation > memory:
-        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
-    if host.memory_reservation != 0 and host.memory_reservation < _MIN_MEMORY:
-        raise InvalidInput("Minimum memory reservation allowed is 6MB")
-
-
-def _check_cpu(host: HostConfig, processors: int) -> None:
-    if host.nano_cpus:
-        if host.cpu_period:
-            raise InvalidInput("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
-        if host.cpu_quota:
-            raise InvalidInput("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
-        if not 0 < host.nano_cpus <= processors * 1_000_000_000:
-            raise InvalidInput(
-                f"range of CPUs is from 0.01 to {processors}.00, "
-                f"as there are only {processors} CPUs available"
-            )
-    if host.cpu_shares < 0:
-        raise InvalidInput(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
-    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
-        raise InvalidInput(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
-        )
-    if 0 < host.cpu_quota < 1000:
-        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    for value, word in ((host.cpuset_cpus, "cpus"), (host.cpuset_mems, "mems")):
-        if value and not _CPUSET.match(value):
-            raise InvalidInput(f"Invalid value {value[:100]} for cpuset {word}")
 
 
 def check_config(config: ContainerConfig) -> None:

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from orlop.kernel import cgroup
+from orlop.kernel.cgroup_support import Support, read_support
 from orlop.oci.platform import host_platform
 from orlop.runtime.apparmor import AppArmorHost
 
@@ -26,8 +27,7 @@ class HostFacts:
     cpu_count: int
     memory_bytes: int
     cgroup_version: int
-    controllers: frozenset[str]
-    has_swap_accounting: bool
+    support: Support
     has_seccomp: bool
     has_apparmor: bool = False
 
@@ -37,7 +37,6 @@ def read_host_facts() -> HostFacts:
     uname = os.uname()
     host = cgroup.detect()
     release = _os_release(_read("/etc/os-release") or _read("/usr/lib/os-release"))
-    controllers = frozenset(host.v1) | host.v2_controllers
     return HostFacts(
         hostname=uname.nodename,
         kernel_version=uname.release,
@@ -48,8 +47,7 @@ def read_host_facts() -> HostFacts:
         cpu_count=len(os.sched_getaffinity(0)),
         memory_bytes=_memory_bytes(_read("/proc/meminfo")),
         cgroup_version=host.version,
-        controllers=controllers,
-        has_swap_accounting=_has_swap_accounting(host),
+        support=read_support(host),
         has_seccomp="\nSeccomp:" in _read("/proc/self/status"),
         has_apparmor=AppArmorHost().is_enabled(),
     )
@@ -64,13 +62,6 @@ def read_pid_max() -> int:
     """How many process ids there are; 0 = unknown."""
     text = _read("/proc/sys/kernel/pid_max").strip()
     return int(text) if text.isdecimal() else 0
-
-
-def _has_swap_accounting(host: cgroup.Host) -> bool:
-    memory = host.v1.get("memory")
-    if memory is not None:
-        return os.path.exists(os.path.join(memory, "memory.memsw.limit_in_bytes"))
-    return "memory" in host.v2_controllers and os.path.exists("/proc/swaps")
 
 
 def _os_release(text: str) -> dict[str, str]:

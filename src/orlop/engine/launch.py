@@ -6,13 +6,13 @@ privileges here: only HostConfig and the engine's own settings do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orlop.base.errors import InvalidInput
 from orlop.engine import privileges, securityopts
+from orlop.engine.blockdevices import device_limits
 from orlop.engine.hostconfig import MASKED_PATHS, HostDefaults
+from orlop.engine.logdrivers import log_spec
 from orlop.engine.merge import process_env
 from orlop.engine.model import MountRecord, Record
 from orlop.engine.requests import HostConfig
@@ -162,6 +162,10 @@ def resource_spec(host: HostConfig, defaults: HostDefaults) -> ResourceSpec:
         blkio_weight=host.blkio_weight,
         pids_limit=defaults.pids_limit if host.pids_limit is None else host.pids_limit,
         oom_kill_disable=bool(host.oom_kill_disable),
+        memory_swappiness=host.memory_swappiness,
+        cpu_rt_period_us=host.cpu_realtime_period,
+        cpu_rt_runtime_us=host.cpu_realtime_runtime,
+        **device_limits(host),
     )
 
 

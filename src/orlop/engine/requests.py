@@ -399,6 +399,11 @@ class UpdateRequest:
     nano_cpus: int = 0
     oom_kill_disable: bool | None = None
     pids_limit: int | None = None
+    blkio_weight_device: tuple[BlkioWeight, ...] | None = None
+    blkio_device_read_bps: tuple[BlkioThrottle, ...] | None = None
+    blkio_device_write_bps: tuple[BlkioThrottle, ...] | None = None
+    blkio_device_read_iops: tuple[BlkioThrottle, ...] | None = field("BlkioDeviceReadIOps", default=None)
+    blkio_device_write_iops: tuple[BlkioThrottle, ...] | None = field("BlkioDeviceWriteIOps", default=None)
     restart_policy: RestartPolicy = RestartPolicy()
 
 

@@ -17,6 +17,7 @@ from orlop.base.version import VERSION
 from orlop.engine.auth import AuthConfig
 from orlop.engine.events import EventBus
 from orlop.engine.hostfacts import HostFacts, is_forwarding
+from orlop.engine.support_warnings import support_warnings
 from orlop.engine.system_views import (
     AuthResult,
     Component,
@@ -154,20 +155,20 @@ class System:
     def _lasting_info(self) -> SystemInfo:
         """What does not change while the engine runs."""
         facts, settings = self._facts, self._settings
-        has = facts.controllers.__contains__
+        has = facts.support
         return SystemInfo(
             id=settings.engine_id,
             driver=settings.storage_driver,
             driver_status=settings.driver_status,
-            memory_limit=has("memory"),
-            swap_limit=has("memory") and facts.has_swap_accounting,
-            cpu_cfs_period=has("cpu"),
-            cpu_cfs_quota=has("cpu"),
-            cpu_shares=has("cpu"),
-            cpu_set=has("cpuset"),
-            pids_limit=has("pids"),
+            memory_limit=has.memory_limit,
+            swap_limit=has.swap_limit,
+            cpu_cfs_period=has.cpu_quota,
+            cpu_cfs_quota=has.cpu_quota,
+            cpu_shares=has.cpu_shares,
+            cpu_set=has.cpuset,
+            pids_limit=has.pids_limit,
             debug=settings.is_debug,
-            oom_kill_disable=facts.cgroup_version == 1 and has("memory"),
+            oom_kill_disable=has.oom_kill_disable,
             logging_driver=settings.logging_driver,
             cgroup_version=str(facts.cgroup_version),
             kernel_version=facts.kernel_version,
@@ -268,14 +269,4 @@ class System:
         return tuple(options)
 
     def _warnings(self) -> tuple[str, ...]:
-        facts = self._facts
-        missing = [
-            ("memory", "WARNING: No memory limit support"),
-            ("cpu", "WARNING: No cpu cfs quota support"),
-            ("cpuset", "WARNING: No cpuset support"),
-            ("pids", "WARNING: No pids limit support"),
-        ]
-        found = [text for controller, text in missing if controller not in facts.controllers]
-        if "memory" in facts.controllers and not facts.has_swap_accounting:
-            found.append("WARNING: No swap limit support")
-        return (*found, *self._settings.warnings)
+        return (*support_warnings(self._facts.support), *self._settings.warnings)

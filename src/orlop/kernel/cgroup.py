@@ -22,7 +22,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from orlop.kernel.cgroup_limits import Limits, Write, v1_writes, v2_writes
+from orlop.kernel.cgroup_apply import apply_writes
+from orlop.kernel.cgroup_limits import Limits, v1_writes, v2_writes
 from orlop.kernel.cgroup_stats import Stats, flat_keyed, v1_stats, v2_stats
 from orlop.kernel.filesystems import MountEntry, mount_table
 
@@ -167,12 +168,19 @@ class Cgroup:
         machine. It need not wait for a thread that moves itself (v1 `tasks`), nor for a child that
         is born in a cgroup: clone with `open_unified()` and say so here.
         """
+        for path in self.join_files(is_in_unified=is_in_unified):
+            _write(path, "0")
+
+    def join_files(self, *, is_in_unified: bool) -> list[str]:
+        """Where a process writes "0" to move itself."""
+        files = []
         for mount_point in self.host.hierarchies():
             directory = f"{mount_point}/{self.path}"
             if mount_point != self.host.unified:
-                _write(f"{directory}/tasks", "0")
+                files.append(f"{directory}/tasks")
             elif not is_in_unified:
-                _write(f"{directory}/cgroup.procs", "0")
+                files.append(f"{directory}/cgroup.procs")
+        return files
 
     def pids(self) -> list[int]:
         """Processes in it and below, each once, as the pid namespace of the caller numbers them."""
@@ -233,23 +241,10 @@ class Cgroup:
 
         Raises:
             OSError: the kernel refuses a value (EINVAL, EBUSY for memory below what is used,
-                ERANGE...), with the control file as its file name.
+                ERANGE...), or has another one in force afterwards; the control file is its file name.
         """
         writes = v2_writes(limits) if self.host.mode is Mode.V2 else v1_writes(limits)
-        missing = []
-        failed: list[tuple[Write, OSError]] = []
-        for write in writes:
-            try:
-                self._write(write.controller, write.file, write.value)
-            except FileNotFoundError:
-                missing.append(write.limit)
-            except OSError as error:
-                failed.append((write, error))
-        # memory <= memory+swap holds at every moment (v1), likewise quota and period bounds: a value
-        # refused at first fits once its partner is set.
-        for write, _ in failed:
-            self._write(write.controller, write.file, write.value)
-        return missing
+        return apply_writes(writes, self._write, self._read)
 
     def freeze(self, timeout_s: float = 10.0) -> None:
         """Stop every process; returns when all stand still.

@@ -35,6 +35,14 @@ class Limits:
     blkio_weight: int = 0
     pids_limit: int | None = None
     oom_kill_disable: bool = False
+    memory_swappiness: int | None = None
+    cpu_rt_period_us: int = 0
+    cpu_rt_runtime_us: int = 0
+    blkio_weight_devices: tuple[str, ...] = ()  # each `major:minor value`, here and below
+    blkio_read_bps: tuple[str, ...] = ()
+    blkio_write_bps: tuple[str, ...] = ()
+    blkio_read_iops: tuple[str, ...] = ()
+    blkio_write_iops: tuple[str, ...] = ()
 
     def quota(self) -> tuple[int, int]:
         """(quota, period) in microseconds; 0 = not given, quota -1 = no limit."""
@@ -50,12 +58,16 @@ class Limits:
 
 
 class Write(NamedTuple):
-    """One value for one control file. `limit` is the name of the limit, for telling what was not possible."""
+    """One value for one control file. `limit` is the name of the limit, for telling what was not possible.
+
+    `instead` is another file and its value, for kernels that have no `file`.
+    """
 
     controller: str
     file: str
     value: str
     limit: str
+    instead: tuple[str, str] | None = None
 
 
 def weight_of_shares(shares: int) -> int:
@@ -79,7 +91,7 @@ def io_weight_of(blkio_weight: int) -> int:
 def v1_writes(limits: Limits) -> list[Write]:
     """Files of the v1 controllers, in the order that suits a fresh cgroup."""
     quota, period = limits.quota()
-    return _given(
+    plain = _given(
         ("memory", "memory.limit_in_bytes", limits.memory_limit_bytes, "memory limit"),
         ("memory", "memory.memsw.limit_in_bytes", limits.memory_and_swap(), "swap limit"),
         ("memory", "memory.soft_limit_in_bytes", limits.memory_reservation_bytes, "memory reservation"),
@@ -89,9 +101,38 @@ def v1_writes(limits: Limits) -> list[Write]:
         ("cpu", "cpu.cfs_quota_us", max(quota, -1), "CPU quota"),
         ("cpuset", "cpuset.cpus", limits.cpuset_cpus, "cpuset"),
         ("cpuset", "cpuset.mems", limits.cpuset_mems, "cpuset"),
-        ("blkio", "blkio.weight", limits.blkio_weight, "blkio weight"),
+        ("memory", "memory.swappiness", _text(limits.memory_swappiness), "memory swappiness"),
+        ("cpu", "cpu.rt_period_us", limits.cpu_rt_period_us, "CPU real-time period"),
+        ("cpu", "cpu.rt_runtime_us", limits.cpu_rt_runtime_us, "CPU real-time runtime"),
         ("pids", "pids.max", _or_max(limits.pids_limit or 0), "pids limit"),
     )
+    return plain + _v1_io_writes(limits)
+
+
+def _v1_io_writes(limits: Limits) -> list[Write]:
+    writes = []
+    if limits.blkio_weight:
+        text = str(limits.blkio_weight)
+        # CFQ had the first; it is gone since Linux 5.0, and BFQ has its own
+        writes.append(Write("blkio", "blkio.weight", text, "blkio weight", ("blkio.bfq.weight", text)))
+    writes += [
+        Write(
+            "blkio",
+            "blkio.weight_device",
+            line,
+            "blkio weight of a device",
+            ("blkio.bfq.weight_device", line),
+        )
+        for line in limits.blkio_weight_devices
+    ]
+    for file, lines in (
+        ("read_bps", limits.blkio_read_bps),
+        ("write_bps", limits.blkio_write_bps),
+        ("read_iops", limits.blkio_read_iops),
+        ("write_iops", limits.blkio_write_iops),
+    ):
+        writes += [Write("blkio", f"blkio.throttle.{file}_device", line, f"blkio {file}") for line in lines]
+    return writes
 
 
 def v2_writes(limits: Limits) -> list[Write]:
@@ -101,8 +142,7 @@ def v2_writes(limits: Limits) -> list[Write]:
     swap = limits.memory_and_swap()
     only_swap = str(max(swap - limits.memory_limit_bytes, 0)) if swap > 0 else _or_max(swap)
     weight = weight_of_shares(limits.cpu_shares) if limits.cpu_shares > 0 else 0
-    io_weight = io_weight_of(limits.blkio_weight) if limits.blkio_weight > 0 else 0
-    return _given(
+    plain = _given(
         ("memory", "memory.swap.max", only_swap, "swap limit"),
         ("memory", "memory.max", limits.memory_limit_bytes, "memory limit"),
         ("memory", "memory.low", limits.memory_reservation_bytes, "memory reservation"),
@@ -111,14 +151,44 @@ def v2_writes(limits: Limits) -> list[Write]:
         ("cpu", "cpu.max", cpu_max, "CPU quota"),
         ("cpuset", "cpuset.cpus", limits.cpuset_cpus, "cpuset"),
         ("cpuset", "cpuset.mems", limits.cpuset_mems, "cpuset"),
-        ("io", "io.weight", io_weight, "blkio weight"),
+        # these two are of version 1 only: they are reported as missing
+        ("memory", "memory.swappiness", _text(limits.memory_swappiness), "memory swappiness"),
+        ("cpu", "cpu.rt_runtime_us", limits.cpu_rt_runtime_us, "CPU real-time runtime"),
         ("pids", "pids.max", _or_max(limits.pids_limit or 0), "pids limit"),
     )
+    return plain + _v2_io_writes(limits)
+
+
+def _v2_io_writes(limits: Limits) -> list[Write]:
+    """BFQ takes the weight as it is; `io.weight` (of iocost) has another range."""
+    writes = []
+    if limits.blkio_weight > 0:
+        instead = ("io.weight", str(io_weight_of(limits.blkio_weight)))
+        writes.append(Write("io", "io.bfq.weight", str(limits.blkio_weight), "blkio weight", instead))
+    for line in limits.blkio_weight_devices:
+        device, _, weight = line.partition(" ")
+        instead = ("io.weight", f"{device} {io_weight_of(int(weight))}")
+        writes.append(Write("io", "io.bfq.weight", line, "blkio weight of a device", instead))
+    for key, lines, limit in (
+        ("rbps", limits.blkio_read_bps, "blkio read_bps"),
+        ("wbps", limits.blkio_write_bps, "blkio write_bps"),
+        ("riops", limits.blkio_read_iops, "blkio read_iops"),
+        ("wiops", limits.blkio_write_iops, "blkio write_iops"),
+    ):
+        for line in lines:
+            device, _, rate = line.partition(" ")
+            value = "max" if rate == "0" else rate  # 0 lifts the limit on version 1
+            writes.append(Write("io", "io.max", f"{device} {key}={value}", limit))
+    return writes
 
 
 def _given(*rows: tuple[str, str, int | str, str]) -> list[Write]:
     """The rows that say something: not 0 and not empty."""
     return [Write(controller, file, str(value), limit) for controller, file, value, limit in rows if value]
+
+
+def _text(value: int | None) -> str:
+    return "" if value is None else str(value)
 
 
 def _or_max(value: int) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "ProcessSpec",
     "ResourceSpec",
     "RootSpec",
+    "RuntimeSpec",
     "UserNamespaceSpec",
     "to_json",
 ]
@@ -117,11 +118,19 @@ class ResourceSpec:
     blkio_weight: int = 0
     pids_limit: int | None = None  # None = the engine's default, -1 = unlimited
     oom_kill_disable: bool = False
+    memory_swappiness: int | None = None
+    cpu_rt_period_us: int = 0
+    cpu_rt_runtime_us: int = 0
+    blkio_weight_devices: tuple[str, ...] = ()  # `major:minor weight`
+    blkio_read_bps: tuple[str, ...] = ()  # `major:minor rate`, and so on
+    blkio_write_bps: tuple[str, ...] = ()
+    blkio_read_iops: tuple[str, ...] = ()
+    blkio_write_iops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LogServiceSpec:
-    """Who else is sent the log: `kind` is syslog, journald, fluentd or gelf; `address` is a URL, "" = /dev/log.
+    """Who else is sent the log: syslog, journald, fluentd or gelf; `address` is a URL, "" = /dev/log.
 
     `settings` are the values of the kind's options (`engine/logservices.py`), `attributes` the labels and
     variables that go with every line.
@@ -178,6 +187,15 @@ class UserNamespaceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """Another OCI runtime, driven in the place of ours: an absolute path and arguments that come first."""
+
+    name: str
+    path: str
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """Everything a supervisor needs to start and keep one container."""
 
@@ -206,6 +224,7 @@ class ContainerSpec:
     resources: ResourceSpec = ResourceSpec()
     has_init: bool = False  # reap zombies and forward signals as pid 1
     user_namespace: UserNamespaceSpec | None = None  # None: the host's
+    runtime: RuntimeSpec | None = None  # None = the embedded one
 
 
 @dataclass(frozen=True, slots=True)

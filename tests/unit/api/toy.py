@@ -16,11 +16,12 @@ from orlop.engine.hostfacts import HostFacts
 from orlop.engine.networks import Networks
 from orlop.engine.system import ContainerCounts, System, SystemSettings, SystemSources
 from orlop.engine.views import VolumeList
+from orlop.kernel.cgroup_support import Support
 
 FACTS = HostFacts(
     hostname="vm", kernel_version="6.18", machine="x86_64", architecture="amd64", operating_system="Debian",
-    os_version="12", cpu_count=2, memory_bytes=1 << 30, cgroup_version=2, controllers=frozenset({"memory", "cpu", "cpuset", "pids"}),
-    has_swap_accounting=True, has_seccomp=True,
+    os_version="12", cpu_count=2, memory_bytes=1 << 30, cgroup_version=2, support=Support(),
+    has_seccomp=True,
 )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from orlop.engine.hostconfig import (
     apply_defaults,
     check_config,
     check_host,
-    check_resources,
     default_pids_limit,
 )
 from orlop.engine.requests import (
@@ -22,7 +21,7 @@ MIB = 1 << 20
 
 
 def check(host, config=None):
-    return check_host(host, config or ContainerConfig(), processors=4)
+    return check_host(host, config or ContainerConfig())
 
 
 def test_every_open_choice_is_decided_as_inspect_shows_it():
@@ -55,13 +54,6 @@ def test_options_of_the_default_log_driver_are_inherited():
 @pytest.mark.parametrize(
     ("host", "text"),
     [
-        (HostConfig(memory=1), "Minimum memory limit allowed is 6MB"),
-        (HostConfig(memory=10 * MIB, memory_swap=MIB), "should be larger than memory limit"),
-        (HostConfig(memory_swap=MIB), "always set the Memory limit"),
-        (HostConfig(nano_cpus=1, cpu_quota=5), "cannot both be set"),
-        (HostConfig(nano_cpus=5_000_000_000), "range of CPUs is from 0.01 to 4.00"),
-        (HostConfig(cpuset_cpus="0-"), "Invalid value 0- for cpuset cpus"),
-        (HostConfig(blkio_weight=5), "Range of blkio weight"),
         (HostConfig(oom_score_adj=2000), "range for oom score adj"),
         (HostConfig(auto_remove=True, restart_policy=RestartPolicy("always")), "can't create 'AutoRemove'"),
         (HostConfig(log_config=LogConfig("asdf")), "logger: no log driver named 'asdf' is registered"),
@@ -69,7 +61,6 @@ def test_options_of_the_default_log_driver_are_inherited():
         (HostConfig(pid_mode="else"), "invalid PID mode: else"),
         (HostConfig(ipc_mode="else"), "invalid IPC mode: else"),
         (HostConfig(runtime="kata"), "unknown or invalid runtime name: kata"),
-        (HostConfig(memory_swappiness=101), "valid memory swappiness range"),
         (HostConfig(network_mode="container:"), "empty container name"),
     ],
 )
@@ -86,10 +77,6 @@ def test_a_shared_network_leaves_no_room_for_a_name():
 def test_the_missing_bridge_is_said_plainly():
     assert "loopback" in check(HostConfig())[0]
     assert check(HostConfig(network_mode="none")) == []
-
-
-def test_limits_of_single_devices_are_a_warning():
-    assert check_resources(HostConfig(kernel_memory=1), 4)
 
 
 @pytest.mark.parametrize(

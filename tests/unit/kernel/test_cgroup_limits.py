@@ -78,5 +78,5 @@ def test_the_rest():
         "cpu.weight": "100",
         "cpuset.cpus": "0-1",
         "cpuset.mems": "0",
-        "io.weight": "4950",
+        "io.bfq.weight": "500",
     }
