@@ -37,6 +37,9 @@ _COMMON = {
 _X86_64 = {
     "rt_sigaction": 13,
     "setresuid": 117,
+    "personality": 135,
+    "ioprio_set": 251,
+    "sched_setattr": 314,
     "setresgid": 119,
     "setgroups": 116,
     "capget": 125,
@@ -59,6 +62,9 @@ _X86_64 = {
 }
 _AARCH64 = {
     "eventfd2": 19,
+    "ioprio_set": 30,
+    "personality": 92,
+    "sched_setattr": 274,
     "inotify_init1": 26,
     "inotify_add_watch": 27,
     "umount2": 39,

@@ -41,10 +41,10 @@ def open_sources(cgroup: Cgroup) -> Sources | None:
     return Sources(mounts, links)
 
 
-def attach(root: RootedDir, sources: Sources, *, is_writable: bool) -> None:
+def attach(root: RootedDir, sources: Sources, *, is_writable: bool, path: str = _TARGET) -> None:
     """Attach them in the container; /sys is already ours."""
     attributes = _SAFE | (0 if is_writable else mount.MOUNT_ATTR_RDONLY)
-    target = root.path_fd(_TARGET)
+    target = root.path_fd(path)
     if sources.mounts[0][0]:
         # v1: one directory per hierarchy, on a small tmpfs that is closed to writing at the end.
         top = mount.new_filesystem("tmpfs", {"source": "tmpfs", "mode": "0755", "size": "64k"}, _SAFE)

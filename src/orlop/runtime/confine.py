@@ -53,6 +53,9 @@ class ProcessPlan:
     no_new_privileges: bool
     rlimits: tuple[tuple[str, int, int], ...]
     has_tty: bool
+    sets: capabilities.CapabilitySets | None = None  # exactly these at the end, whoever the user is
+    umask: int = 0o022
+    dies_with_parent: bool = True
 
 
 @dataclass(slots=True)
@@ -64,12 +67,13 @@ class Ready:
     uid: int
 
 
-def limit(plan: ProcessPlan) -> None:
-    """Set the resource limits."""
+def limit(plan: ProcessPlan, pid: int = 0) -> None:
+    """Set the resource limits of this process, or of a child that may not raise them itself."""
     for name, soft, hard in plan.rlimits:
         infinite = resource.RLIM_INFINITY
         try:
-            resource.setrlimit(LIMITS[name], (infinite if soft < 0 else soft, infinite if hard < 0 else hard))
+            pair = (infinite if soft < 0 else soft, infinite if hard < 0 else hard)
+            resource.prlimit(pid, LIMITS[name], pair)
         except (OSError, ValueError) as error:
             number = error.errno if isinstance(error, OSError) and error.errno else errno.EPERM
             raise OSError(number, f"error setting rlimit {name}: {describe_errno(number)}") from error
@@ -98,8 +102,9 @@ def prepare(plan: ProcessPlan) -> Ready:
     if not is_inside:
         _change_directory(plan.cwd, is_last_try=True)
     _prove_inside()
-    os.umask(0o022)
-    process.set_parent_death_signal(signal.SIGKILL)  # a change of ids has cleared it
+    os.umask(plan.umask)
+    if plan.dies_with_parent:
+        process.set_parent_death_signal(signal.SIGKILL)  # a change of ids has cleared it
     return Ready(plan, find_program(plan.args[0], plan.env), who.uid)
 
 
@@ -113,7 +118,7 @@ def become(ready: Ready) -> None:
         capabilities.apply(capabilities.CapabilitySets(kept, kept))
         seccomp.load(program)
     effective = final if ready.uid == 0 else 0
-    capabilities.apply(capabilities.CapabilitySets(effective, final))
+    capabilities.apply(ready.plan.sets or capabilities.CapabilitySets(effective, final))
 
 
 def execute(ready: Ready) -> NoReturn:
@@ -156,7 +161,7 @@ def _give_streams(who: identity.Identity) -> None:
         status = os.fstat(fd)
         if status.st_uid == who.uid or (stat.S_ISCHR(status.st_mode) and status.st_rdev == null):
             continue
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):  # not ours to give, on a read-only mount, beyond the mapping
             os.fchown(fd, who.uid, -1)
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "new_sys",
     "open_null",
     "open_sources",
+    "pivot_into",
 ]
 
 _TMPFS_BASE = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
@@ -280,6 +281,11 @@ def enter_root(root_fd: int, spec: ContainerSpec) -> None:
     """Make the mount the root of this namespace; nothing of the host stays reachable."""
     if spec.root.is_read_only:
         mount.mount_setattr(root_fd, set_attributes=mount.MOUNT_ATTR_RDONLY)
+    pivot_into(root_fd)
+
+
+def pivot_into(root_fd: int) -> None:
+    """Change the root of this mount namespace to an attached mount, and let go of the old one."""
     os.fchdir(root_fd)
     mount.pivot_root(".", ".")
     # The old root lies on top of the new one now; taken away with all that is below it.
