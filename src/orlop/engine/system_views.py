@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orlop.engine.logdrivers import DRIVERS
 from orlop.wire.gojson import field
 
 __all__ = [
@@ -34,7 +35,7 @@ class Plugins:
     volume: tuple[str, ...] = ("local",)
     network: tuple[str, ...] = ("host", "null")
     authorization: tuple[str, ...] | None = None
-    log: tuple[str, ...] = ("json-file", "local", "none")
+    log: tuple[str, ...] = DRIVERS
 
 
 @dataclass(frozen=True, slots=True)

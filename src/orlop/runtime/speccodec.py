@@ -21,6 +21,7 @@ from orlop.runtime.spec import (
     ProcessSpec,
     ResourceSpec,
     RootSpec,
+    RuntimeSpec,
     UserNamespaceSpec,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "container_spec_from_json",
     "exec_spec_from_json",
     "exit_record_from_json",
+    "mount_spec_from_json",
     "resource_spec_from_json",
 ]
 
@@ -45,7 +47,13 @@ def container_spec_from_json(data: dict[str, Any]) -> ContainerSpec:
     values["devices"] = tuple(_build(DeviceSpec, item) for item in data.get("devices", ()))
     values["resources"] = resource_spec_from_json(data.get("resources", {}))
     values["user_namespace"] = _user_namespace(data.get("user_namespace"))
+    values["runtime"] = _build(RuntimeSpec, data["runtime"]) if data.get("runtime") else None
     return ContainerSpec(**values)
+
+
+def mount_spec_from_json(data: dict[str, Any]) -> MountSpec:
+    """The inverse of `dataclasses.asdict`."""
+    return _build(MountSpec, data)
 
 
 def exec_spec_from_json(data: dict[str, Any]) -> ExecSpec:

@@ -1,10 +1,9 @@
 import pytest
 
-from orlop.base.errors import InvalidInput
 from orlop.engine.hostconfig import HostDefaults, apply_defaults
-from orlop.engine.launch import Namespaces, Paths, build_spec, log_spec
+from orlop.engine.launch import Namespaces, Paths, build_spec
 from orlop.engine.model import MountRecord, Record
-from orlop.engine.requests import ContainerConfig, HostConfig, LogConfig, NetworkingConfig, Ulimit
+from orlop.engine.requests import ContainerConfig, HostConfig, NetworkingConfig, Ulimit
 from orlop.engine.views import MountPoint
 from orlop.runtime.spec import RootSpec
 
@@ -93,25 +92,3 @@ def test_limits_of_the_user_replace_those_of_the_engine():
     limits = spec_of(HostConfig(ulimits=(Ulimit("nofile", 7, 5),)), defaults=defaults).process.rlimits
 
     assert limits == {"nofile": (5, 7), "core": (0, 0)}
-
-
-@pytest.mark.parametrize(
-    ("options", "size", "files"),
-    [
-        ({}, 20 << 20, 5),
-        ({"max-size": "10m", "max-file": "3"}, 10 << 20, 3),
-        ({"max-size": "-1"}, 20 << 20, 5),
-    ],
-)
-def test_logs_are_bounded(options, size, files):
-    spec = log_spec(LogConfig("json-file", options), "/log")
-
-    assert (spec.max_size_bytes, spec.max_files) == (size, files)
-
-
-@pytest.mark.parametrize(
-    "options", [{"max-size": "big"}, {"max-size": "0"}, {"max-file": "0"}, {"max-file": "x"}]
-)
-def test_wrong_bounds_are_refused(options):
-    with pytest.raises(InvalidInput):
-        log_spec(LogConfig("json-file", options), "/log")
