@@ -17,7 +17,9 @@ import stat
 from dataclasses import dataclass
 from typing import NoReturn
 
+from orlop.base import failpoints
 from orlop.kernel import capabilities, process, seccomp
+from orlop.kernel.capabilities import CapabilitySets
 from orlop.kernel.openat import RootedDir
 from orlop.runtime import apparmor, identity
 from orlop.runtime.lookpath import ExecFailed, describe_errno, exec_failure, find_program
@@ -53,7 +55,7 @@ class ProcessPlan:
     no_new_privileges: bool
     rlimits: tuple[tuple[str, int, int], ...]
     has_tty: bool
-    sets: capabilities.CapabilitySets | None = None  # exactly these at the end, whoever the user is
+    sets: CapabilitySets | None = None  # exactly these at the end, whoever the user is
     umask: int = 0o022
     dies_with_parent: bool = True
 
@@ -91,9 +93,10 @@ def prepare(plan: ProcessPlan) -> Ready:
     _give_streams(who)
     if plan.apparmor_profile:
         apparmor.apply_on_exec(plan.apparmor_profile)
-    if plan.no_new_privileges:
+    if plan.no_new_privileges and not failpoints.skips("confine.no-new-privileges"):
         process.set_no_new_privs()
-    capabilities.drop_bounding(plan.capabilities)
+    if not failpoints.skips("confine.bounding"):
+        capabilities.drop_bounding(plan.capabilities)
     is_inside = _change_directory(plan.cwd, is_last_try=False)
     process.set_keep_caps(keeps=True)
     process.set_groups(who.groups)
@@ -112,7 +115,7 @@ def become(ready: Ready) -> None:
     """Load the filter and drop to the final sets; after this the process is fully confined."""
     final = ready.plan.capabilities
     program = ready.plan.filter
-    if program is not None:
+    if program is not None and not failpoints.skips("confine.filter"):
         # Without no-new-privs a filter takes SYS_ADMIN, given up with the very next call.
         kept = final | (0 if ready.plan.no_new_privileges else _SYS_ADMIN)
         capabilities.apply(capabilities.CapabilitySets(kept, kept))
