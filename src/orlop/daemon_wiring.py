@@ -312,7 +312,7 @@ def _own_ulimits() -> tuple[tuple[str, int, int], ...]:
 
 
 def _volume_users(catalog: Catalog, name: str) -> Iterable[str]:
-    return [item.id for item in catalog if any(mount.point.name == name for mount in item.record.mounts)]
+    return [item.id for item in catalog if any(mount.point.name == name for mount in item.record.all_mounts)]
 
 
 def _image_users(catalog: Catalog) -> Iterable[tuple[str, ImageUser]]:

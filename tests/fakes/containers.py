@@ -177,7 +177,7 @@ class Plant:
             clock=self.clock,
             root=os.path.join(self.root, "volumes"),
             users=lambda name: [
-                item.id for item in self.catalog if any(m.point.name == name for m in item.record.mounts)
+                item.id for item in self.catalog if any(m.point.name == name for m in item.record.all_mounts)
             ],
         )
         self.services = Services(

@@ -248,11 +248,11 @@ class Containers:
         """Change limits and the restart policy, of a running container too."""
         return await self._services.finish(self._update(self.get(reference), request))
 
-    async def amend(self, reference: str, amendment: Amendment) -> list[str]:
+    async def amend(self, reference: str, amendment: Amendment) -> Sequence[str]:
         """Change environment, labels, mounts, ports and health check, without a restart; warnings."""
         return await self._services.finish(self._amend(self.get(reference), amendment))
 
-    async def _amend(self, container: Container, amendment: Amendment) -> list[str]:
+    async def _amend(self, container: Container, amendment: Amendment) -> Sequence[str]:
         async with container.lock:
             lifecycle.apply(container.status, Event.UPDATE, container.name, container.id)
             return await amendments.amend(self._services, container, amendment)

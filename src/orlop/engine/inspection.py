@@ -7,13 +7,14 @@ from typing import Any
 from orlop.base.clock import format_rfc3339_nano
 from orlop.engine.launch import Paths
 from orlop.engine.lifecycle import Status, is_active
-from orlop.engine.model import Container, Record, State
+from orlop.engine.model import Container, MountRecord, Record, Settings, State
 from orlop.engine.requests import EndpointSettings
 from orlop.engine.views import (
     ContainerInspect,
     ContainerStateView,
     GraphDriver,
     HealthView,
+    MountPoint,
     NetworkSettings,
 )
 
@@ -58,8 +59,31 @@ def inspect(container: Container, paths: Paths) -> ContainerInspect:
 
 def orlop_view(record: Record) -> dict[str, Any] | None:
     """What was asked for and other engines do not have; None when there is nothing of it."""
-    found = {"HealthOnFailure": record.orlop.health_on_failure, "ApiSocket": record.orlop.api_socket}
+    found: dict[str, Any] = {
+        "HealthOnFailure": record.orlop.health_on_failure,
+        "ApiSocket": record.orlop.api_socket,
+    }
+    if record.pending is not None:
+        found["Pending"] = _pending(record, record.pending)
     return {key: value for key, value in found.items() if value} or None
+
+
+def _pending(record: Record, new: Settings) -> dict[str, Any]:
+    """What the next start will change."""
+    config, host = record.config, record.host
+    values = {
+        "Env": (config.env, new.config.env),
+        "Labels": (config.labels, new.config.labels),
+        "Healthcheck": (config.healthcheck, new.config.healthcheck),
+        "HealthOnFailure": (record.orlop.health_on_failure, new.orlop.health_on_failure),
+        "Mounts": (_points(record.mounts), _points(new.points)),
+        "PortBindings": (host.port_bindings, new.port_bindings),
+    }
+    return {key: after for key, (before, after) in values.items() if before != after}
+
+
+def _points(mounts: tuple[MountRecord, ...]) -> list[MountPoint]:
+    return [mount.point for mount in mounts]
 
 
 def _graph_data(container: Container) -> dict[str, str]:

@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING
 
 from orlop.base.ids import ContainerId
 from orlop.engine.lifecycle import Status
-from orlop.engine.requests import NO_EXTRAS, ContainerConfig, HostConfig, NetworkingConfig, OrlopConfig
+from orlop.engine.requests import (
+    NO_EXTRAS,
+    ContainerConfig,
+    HostConfig,
+    Mount,
+    NetworkingConfig,
+    OrlopConfig,
+    PortBinding,
+)
 from orlop.engine.views import HealthLog, MountPoint, Port, SummaryHost, SummaryNetworks
 
 if TYPE_CHECKING:
     from orlop.runtime.contract import Attachment, Task
     from orlop.store.snapshots import Workspace
 
-__all__ = ["Container", "MountRecord", "Record", "RowParts", "State"]
+__all__ = ["Container", "MountRecord", "Record", "RowParts", "Settings", "State"]
 
 _HEALTH_LOG_ENTRIES = 5  # dockerd keeps five
 
@@ -43,6 +51,19 @@ class MountRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Settings:
+    """What of a record an amendment can change. `points` are the mounts resolved, `Record.mounts`."""
+
+    config: ContainerConfig
+    binds: tuple[str, ...] | None
+    mounts: tuple[Mount, ...] | None
+    tmpfs: dict[str, str] | None
+    port_bindings: dict[str, tuple[PortBinding, ...] | None] | None
+    points: tuple[MountRecord, ...]
+    orlop: OrlopConfig
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What was asked for, with every default decided. Changes by rename and update only."""
 
@@ -60,6 +81,12 @@ class Record:
     networking: NetworkingConfig
     mounts: tuple[MountRecord, ...]
     orlop: OrlopConfig = NO_EXTRAS
+    pending: Settings | None = None  # changed while it ran: its own from the next start on
+
+    @property
+    def all_mounts(self) -> tuple[MountRecord, ...]:
+        """Its mounts, and those that it will have: their volumes are in use."""
+        return (*self.mounts, *(self.pending.points if self.pending else ()))
 
 
 @dataclass(frozen=True, slots=True)

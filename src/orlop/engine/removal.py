@@ -118,7 +118,7 @@ class Remover:
     async def _discard(self, container: Container, *, takes_volumes: bool) -> None:
         await discard_files(self._services, container.id)
         if takes_volumes:
-            await self._drop_volumes(container.record.mounts)
+            await self._drop_volumes(container.record.all_mounts)
 
     async def _drop_volumes(self, mounts: tuple[MountRecord, ...]) -> None:
         for mount in mounts:

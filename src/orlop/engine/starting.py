@@ -16,6 +16,7 @@ from orlop.engine import etcfiles
 from orlop.engine.launch import Namespaces, Paths, build_spec
 from orlop.engine.lifecycle import NotPossible, Status
 from orlop.engine.model import Container, MountRecord
+from orlop.engine.pending import settle
 from orlop.engine.services import Services, container_paths
 from orlop.runtime.contract import Task
 from orlop.runtime.spec import RootSpec
@@ -34,6 +35,7 @@ async def launch(services: Services, container: Container) -> Task:
     paths = container_paths(services, container.id)
     attachments, container.attachments = container.attachments, []
     try:
+        await settle(services, container)
         namespaces = _namespaces(services, container)
         root = await prepare_root(services, container)
         _make_directories(paths)

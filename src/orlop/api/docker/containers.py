@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orlop.aio.http_messages import MULTIPLEXED_STREAM, RAW_STREAM, StreamResponse
@@ -15,10 +16,11 @@ from orlop.api.request import Answer, Request, created, json_lines, json_respons
 from orlop.api.routes import Route
 from orlop.base.clock import SystemClock
 from orlop.base.errors import InvalidInput
+from orlop.engine.extensions import UpdateBody
 from orlop.engine.filters import parse_timestamp_ns
 from orlop.engine.logs import LogOptions
 from orlop.engine.model import State
-from orlop.engine.requests import CreateBody, UpdateRequest
+from orlop.engine.requests import CreateBody
 from orlop.engine.summaries import ListOptions
 from orlop.engine.views import WaitResult
 from orlop.wire import gojson
@@ -151,8 +153,13 @@ async def rename(engine: Engine, request: Request) -> Answer:
 
 
 async def update(engine: Engine, request: Request) -> Answer:
-    wanted = await request.json(UpdateRequest)
-    return json_response(await engine.containers.update(request.params["id"], wanted))
+    wanted, name = await request.json(UpdateBody), request.params["id"]
+    amendment = wanted.orlop
+    warnings = await engine.containers.amend(name, amendment) if amendment else []
+    result = await engine.containers.update(name, wanted)
+    if amendment and amendment.restart and engine.containers.get(name).task is not None:
+        await engine.containers.restart(name, timeout_s=amendment.timeout)
+    return json_response(replace(result, warnings=(*warnings, *result.warnings)))
 
 
 async def wait(engine: Engine, request: Request) -> Answer:
