@@ -293,6 +293,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if not settings.tls_cert or not settings.tls_key:
         raise InvalidInput("TLS needs --tlscert and --tlskey")
     try:

@@ -1,7 +1,10 @@
 """Our client and docker's against an engine that asks for certificates."""
 
+import hashlib
+import os
 import shutil
 import socket
+import ssl
 import subprocess
 
 import pytest
@@ -97,12 +100,65 @@ def test_streams_go_through(guarded, certificates):
     assert ran.stdout.splitlines() == [str(number) for number in range(1, 200001)]
 
 
-def test_input_goes_through(guarded, certificates):
-    words = ("run", "-i", "--name", "eats", "--network", "none", "busybox", "sh", "-c", "wc -l; sleep 0.2")
-    ask(guarded, certificates / "ours", *words, input="line\n" * 50_000)
+def ask_docker(engine, directory, *words, **options):
+    environ = {
+        "DOCKER_HOST": f"tcp://127.0.0.1:{PORT}",
+        "DOCKER_TLS_VERIFY": "1",
+        "DOCKER_CERT_PATH": str(directory),
+    }
+    return engine.docker(*words, env=environ, **options)
 
-    # with TLS the end of input ends the connection: the answer may be in the log alone
-    assert ask(guarded, certificates / "ours", "logs", "eats").stdout == "50000\n"
+
+@pytest.mark.parametrize("client", [ask, ask_docker])
+def test_the_end_of_input_ends_the_input_alone(guarded, certificates, client):
+    script = "cat; sleep 0.5; echo later"
+    words = ("run", "-i", "--rm", "--network", "none", "busybox", "sh", "-c", script)
+
+    shown = client(guarded, certificates / "ours", *words, input="hi\n").stdout
+
+    assert shown == "hi\nlater\n"
+
+
+@pytest.mark.parametrize("client", [ask, ask_docker])
+def test_much_goes_in_and_comes_back(guarded, certificates, client):
+    data = os.urandom(1 << 20) * 16
+
+    words = ("run", "-i", "--rm", "--network", "none", "busybox", "cat")
+    shown = client(guarded, certificates / "ours", *words, input=data).stdout
+
+    assert hashlib.sha256(shown).digest() == hashlib.sha256(data).digest()
+
+
+def test_a_tcp_end_without_a_farewell_ends_the_input_too(guarded, certificates):
+    """As clients do that cannot send a close_notify alone."""
+    guarded.docker("create", "-i", "--name", "ragged", "--network", "none", "busybox", "wc", "-c")
+    context = ssl.create_default_context(cafile=certificates / "ca.pem")
+    context.load_cert_chain(certificates / "ours" / "cert.pem", certificates / "ours" / "key.pem")
+
+    with context.wrap_socket(
+        socket.create_connection(("127.0.0.1", PORT)), server_hostname="127.0.0.1"
+    ) as client:
+        client.sendall(
+            b"POST /containers/ragged/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+        assert client.recv(1000).startswith(b"HTTP/1.1 101")
+        guarded.docker("start", "ragged")
+        client.sendall(b"12345")
+        socket.socket.shutdown(client, socket.SHUT_WR)
+        answer = b""
+        while data := client.recv(1000):
+            answer += data
+
+    assert answer[8:] == b"5\n"
+
+
+def test_what_is_no_handshake_is_dropped(guarded):
+    with socket.create_connection(("127.0.0.1", PORT), timeout=10) as client:
+        client.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert b"OK" not in client.recv(1000)
+        assert client.recv(1000) == b""
 
 
 def test_an_engine_that_is_somebody_else_is_not_spoken_to(guarded, certificates):

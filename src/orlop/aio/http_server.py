@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from orlop.aio.http_messages import Handler
 from orlop.aio.http_protocol import HttpConnection
 from orlop.aio.scope import Background
+from orlop.aio.tls import TlsLayer
 from orlop.base.errors import Kind, OrlopError, describe_os_error
 
 __all__ = ["CannotListen", "HttpServer", "Limits", "listen_tcp", "listen_unix"]
@@ -69,10 +70,17 @@ class HttpServer:
         """Accept connections on a bound, listening socket; the server owns it from now on."""
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
+        connect: Callable[[], asyncio.Protocol] = self._connect
+        if tls is not None:
+            context = tls
+
+            def connect() -> asyncio.Protocol:
+                return TlsLayer(context, self._connect)
+
         if listener.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(self._connect, sock=listener, backlog=BACKLOG, ssl=tls)
+            server = await loop.create_unix_server(connect, sock=listener, backlog=BACKLOG)
         else:
-            server = await loop.create_server(self._connect, sock=listener, backlog=BACKLOG, ssl=tls)
+            server = await loop.create_server(connect, sock=listener, backlog=BACKLOG)
         self._servers.append(server)
 
     async def close(self, grace_s: float = 5.0) -> None:

@@ -1,12 +1,14 @@
 """A hijacked TLS connection as a plain socket: a socket pair with the cipher between.
 
-asyncio's TLS cannot hand out its socket, and cannot half-close: when the client shuts down its
-writing half, the whole connection ends after what had been written. Plain connections have no such limit.
+Each half ends on its own, as it does on a plain connection: the client's close_notify becomes the end of
+the pair's input, and the end of the pair's output becomes our close_notify. A client that is gone closes
+the whole pair.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 
@@ -17,6 +19,7 @@ __all__ = ["bridge_tls"]
 
 _CHUNK = 64 << 10
 _HIGH_WATER = 1 << 20
+_LINGER_S = 2.0
 
 
 class _Bridge(asyncio.Protocol):
@@ -28,11 +31,15 @@ class _Bridge(asyncio.Protocol):
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._is_over = False
+        self._ended = asyncio.Event()
+        self._lost = asyncio.Event()
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
         self._queue.append(data)
         self._queued += len(data)
         self._arrived.set()
@@ -40,11 +47,13 @@ class _Bridge(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        self._end()
-        return False
+        self._ended.set()
+        self._arrived.set()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._end()
+        self._lost.set()
+        self._ended.set()
         self._writable.set()
 
     def pause_writing(self) -> None:
@@ -53,22 +62,34 @@ class _Bridge(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    def _end(self) -> None:
-        self._is_over = True
-        self._arrived.set()
-
     async def run(self) -> None:
-        """Pump until the handler closes its end."""
-        with self._inner:
-            try:
+        """Pump until the handler closes its end or the client is gone."""
+        try:
+            with self._inner:
                 async with Scope("tls-bridge") as scope:
                     inward = scope.spawn(self._inward(), name="in")
-                    await self._outward()
-                    inward.cancel()
-            except ConnectionError:
-                self._transport.abort()
-            finally:
-                self._transport.close()
+                    outward = scope.spawn(self._outward(), name="out")
+                    lost = scope.spawn(self._lost.wait(), name="lost")
+                    await asyncio.wait({outward, lost}, return_when=asyncio.FIRST_COMPLETED)
+                    for task in (inward, outward, lost):
+                        task.cancel()
+            await self._linger()
+        except ConnectionError:
+            self._transport.abort()
+        finally:
+            self._transport.close()
+
+    async def _linger(self) -> None:
+        """Let the client read to the end: what it still sends would reset a closed connection."""
+        self._is_over = True
+        self._queue.clear()
+        if self._lost.is_set():
+            return
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                await self._ended.wait()
 
     async def _inward(self) -> None:
         loop = asyncio.get_running_loop()
@@ -82,7 +103,7 @@ class _Bridge(asyncio.Protocol):
                 self._queued -= len(data)
                 if self._queued <= _HIGH_WATER and not self._transport.is_closing():
                     self._transport.resume_reading()
-            if self._is_over:
+            if self._ended.is_set():
                 shutdown_write(self._inner)
                 return
             self._arrived.clear()

@@ -109,11 +109,15 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 class _Pump:
+    """Never waits for the engine to take input while there is output to show: it may wait for us."""
+
     def __init__(self, connection: socket.socket, *, is_multiplexed: bool, keys: DetachKeys | None) -> None:
         self._connection = connection
         self._demux = _Demux() if is_multiplexed else None
         self._keys = keys
         self._selector = selectors.DefaultSelector()
+        self._pending = memoryview(b"")  # read from standard input and not sent yet
+        self._is_file = False  # standard input is always ready, and epoll does not take it
 
     def show(self, data: bytes) -> None:
         if self._demux is None:
@@ -128,36 +132,59 @@ class _Pump:
         if has_stdin:
             self._watch_stdin()
         while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._connection:
+            for key, events in self._selector.select():
+                if key.fileobj is not self._connection:
+                    self._take_input()
+                    continue
+                if events & selectors.EVENT_READ:
                     data = self._connection.recv(_READ_BYTES)
                     if not data:
                         return
                     self.show(data)
-                else:
-                    self._take_input()
+                if events & selectors.EVENT_WRITE:
+                    self._send()
 
     def _watch_stdin(self) -> None:
         try:
             self._selector.register(0, selectors.EVENT_READ)
-        except PermissionError:  # epoll takes no regular file: it is always ready, send it whole
-            while self._take_input():
-                pass
+        except PermissionError:
+            self._is_file = True
+            self._take_input()
 
-    def _take_input(self) -> bool:
+    def _take_input(self) -> None:
         data = os.read(0, _READ_BYTES)
+        is_end = not data
         if data and self._keys is not None:
             data = self._keys.feed(data)
-            if not data:
-                return True
-        with contextlib.suppress(OSError):  # the container's end may be closed already
-            if data:
-                self._connection.sendall(data)
-                return True
-            self._connection.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(KeyError, ValueError):
+        if is_end:
+            self._end_input()
+        elif data:
+            self._pending = memoryview(data)
+            if not self._is_file:
+                self._selector.unregister(0)
+            self._selector.modify(self._connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        elif self._is_file:
+            self._take_input()
+
+    def _send(self) -> None:
+        try:
+            sent = self._connection.send(self._pending, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:  # the container's end is closed already
+            self._pending = memoryview(b"")
+            self._selector.modify(self._connection, selectors.EVENT_READ)
+            return
+        self._pending = self._pending[sent:]
+        if not self._pending:
+            self._selector.modify(self._connection, selectors.EVENT_READ)
+            self._watch_stdin()
+
+    def _end_input(self) -> None:
+        if not self._is_file:
             self._selector.unregister(0)
-        return False
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
 
 
 def show(chunks: Iterable[bytes], *, is_multiplexed: bool) -> None:

@@ -112,6 +112,9 @@ def _send(outer: ssl.SSLSocket, inner: socket.socket, data: bytes) -> bool:
 
 
 def _end_of_input(outer: ssl.SSLSocket) -> None:
-    """Say that nothing more comes, as docker's client does, and go on reading."""
-    with contextlib.suppress(ssl.SSLWantReadError):
-        outer.unwrap()
+    """Say that nothing more comes, and go on reading.
+
+    By the end of the TCP stream: a close_notify of Python's makes OpenSSL read, and what it finds then
+    instead of the engine's own is an error and lost. The engine takes both for the end of input.
+    """
+    socket.socket.shutdown(outer, socket.SHUT_WR)
