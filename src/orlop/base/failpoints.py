@@ -2,9 +2,10 @@
 
 Grammar of a setting (the composition roots read it from the environment):
 `name=action[,name=action...]` with action `crash` (exit at once, no clean-up, as kill -9
-would), `error` (raise OSError EIO), `enospc` (raise OSError ENOSPC) or `delay:MILLISECONDS`.
-`crash@3` acts on the third hit only. A setting `@FILE` lies in that file and is read again
-whenever the file changes, in every process of the engine; hits are counted from then on.
+would), `error` (raise OSError EIO), `enospc` (raise OSError ENOSPC), `delay:MILLISECONDS`, or `skip`
+(a step that asks `skips` is left out). `crash@3` acts on the third hit only. A setting `@FILE` lies
+in that file and is read again whenever the file changes, in every process of the engine; hits are
+counted from then on.
 Off in production: one look at a variable per hit.
 """
 
@@ -15,7 +16,7 @@ import errno
 import os
 import time
 
-__all__ = ["configure", "hit", "is_active", "record_hits", "recorded"]
+__all__ = ["configure", "hit", "is_active", "record_hits", "recorded", "skips"]
 
 CRASH_EXIT_CODE = 137
 
@@ -77,11 +78,18 @@ def hit(name: str) -> None:
         return
     if action == "crash":
         os._exit(CRASH_EXIT_CODE)
+    if action == "skip":
+        return
     if action.startswith("delay:"):
         time.sleep(int(action[6:]) / 1000)
         return
     number = errno.ENOSPC if action == "enospc" else errno.EIO
     raise OSError(number, os.strerror(number), f"failpoint {name}")
+
+
+def skips(name: str) -> bool:
+    """True when a test wants a step left out, to see that this is noticed. Looks at no file."""
+    return bool(_actions) and _actions.get(name, ("", 0))[0] == "skip"
 
 
 def _append(name: str) -> None:
@@ -96,8 +104,8 @@ def _set_actions(setting: str) -> None:
     for part in filter(None, (piece.strip() for piece in setting.split(","))):
         name, equals, action = part.partition("=")
         action, _, nth = action.partition("@")
-        if not equals or action.split(":")[0] not in {"crash", "error", "enospc", "delay"}:
-            raise ValueError(f"invalid failpoint {part!r}: use NAME=crash|error|enospc|delay:MS[@NTH]")
+        if not equals or action.split(":")[0] not in {"crash", "error", "enospc", "delay", "skip"}:
+            raise ValueError(f"invalid failpoint {part!r}: use NAME=crash|error|enospc|skip|delay:MS[@NTH]")
         _actions[name] = (action, int(nth) if nth else 0)
     _update()
 

@@ -1,8 +1,9 @@
 """HostConfig.SecurityOpt: Docker's words and ours, understood; the `hardened` preset.
 
-Pure but for the `read_` and `ensure_` functions. A confinement that we cannot give is an error, never dropped. Whoever names an option of a preset
-himself has the last word on it. What a preset comes to is written into the container's configuration
-when it is made, so inspect shows it and a later change of the engine's default does not reach it.
+Pure but for the `read_` and `ensure_` functions. A confinement that we cannot give is an error, never
+dropped. Whoever names an option of a preset himself has the last word on it. What a preset comes to is
+written into the container's configuration when it is made, so inspect shows it and a later change of
+the engine's default does not reach it.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from orlop.kernel.openat import RootedDir
 from orlop.runtime import apparmor, identity
 from orlop.runtime.lookpath import ExecFailed, describe_errno, exec_failure, find_program
 
-__all__ = ["LIMITS", "ProcessPlan", "Ready", "become", "execute", "limit", "prepare"]
+__all__ = ["LIMITS", "ProcessPlan", "Ready", "become", "execute", "limit", "prepare", "read_of_image"]
 
 LIMITS = {
     name.removeprefix("RLIMIT_").lower(): getattr(resource, name)
@@ -139,11 +139,11 @@ def execute(ready: Ready) -> NoReturn:
 def _look_up(plan: ProcessPlan) -> identity.Identity:
     with RootedDir(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root:
         return identity.resolve(
-            plan.user, plan.extra_groups, _read(root, "etc/passwd"), _read(root, "etc/group")
+            plan.user, plan.extra_groups, read_of_image(root, "etc/passwd"), read_of_image(root, "etc/group")
         )
 
 
-def _read(root: RootedDir, path: str) -> bytes:
+def read_of_image(root: RootedDir, path: str) -> bytes:
     """A file of the image, or nothing when it has none; never more than the cap."""
     try:
         fd = root.open_regular(path)

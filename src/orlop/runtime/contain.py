@@ -11,7 +11,7 @@ from orlop.kernel import devicefilter
 from orlop.kernel.cgroup import Cgroup, Host, Mode
 from orlop.kernel.cgroup_limits import Limits
 from orlop.kernel.devicefilter import DeviceRule
-from orlop.runtime import defaults
+from orlop.runtime import defaults, readback
 from orlop.runtime.plan import plan_process, warm_up
 from orlop.runtime.spec import ContainerSpec, DeviceSpec, ResourceSpec
 
@@ -33,6 +33,10 @@ _START_PREFIX = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: "
     "runc create failed: unable to start container process: error during container init: "
 )
+_RUNTIME_PREFIX = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+)
+_RUNTIME_EXEC_PREFIX = "OCI runtime exec failed: "
 _EXEC_PREFIX = "OCI runtime exec failed: exec failed: unable to start container process: "
 
 
@@ -79,42 +83,30 @@ def destroy(cgroup: Cgroup) -> None:
         log.warning("cgroup not removed", cgroup=cgroup.path, error=error)
 
 
-def verify(pid: int, spec: ContainerSpec) -> str:
+def verify(pid: int, spec: ContainerSpec, cgroup: Cgroup) -> str:
     """Read back the confinement of the running first process: "" or what is wrong (I21)."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            text = file.read().decode("ascii", "replace")
-    except OSError:
-        return ""  # ended already
-    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    if spec.runtime is not None:  # another runtime confines it, in its own way
+        return ""
     plan = plan_process(spec.process, is_privileged=spec.is_privileged)
-    expected = {
-        "CapBnd": plan.capabilities,
-        "CapInh": 0,
-        "CapAmb": 0,
-    }
-    for name, value in expected.items():
-        if name in status and int(status[name], 16) != value:
-            return f"{name} is {status[name]}, not {value:016x}"
-    if int(status.get("CapEff", "0"), 16) & ~plan.capabilities:
-        return f"CapEff is {status['CapEff']}"
-    if plan.filter is not None and status.get("Seccomp", "2") != "2":
-        return "no seccomp filter is in force"
-    if plan.no_new_privileges and status.get("NoNewPrivs", "1") != "1":
-        return "no-new-privileges is off"
-    return ""
+    return readback.container_difference(pid, spec, plan, cgroup)
 
 
 def start_failure_text(failure: dict[str, Any]) -> str:
     """A failed start in Docker's words; a user that does not exist is told without them."""
     message = str(failure.get("message", "unknown"))
-    return message if failure.get("step") == "user" else f"{_START_PREFIX}{message}: unknown"
+    if failure.get("step") == "user":
+        return message
+    prefix = _RUNTIME_PREFIX if failure.get("step") == "runtime" else _START_PREFIX
+    return f"{prefix}{message}: unknown"
 
 
 def exec_failure_text(failure: dict[str, Any]) -> str:
     """A failed exec in Docker's words."""
     message = str(failure.get("message", "unknown"))
-    return message if failure.get("step") == "user" else f"{_EXEC_PREFIX}{message}: unknown"
+    if failure.get("step") == "user":
+        return message
+    prefix = _RUNTIME_EXEC_PREFIX if failure.get("step") == "runtime" else _EXEC_PREFIX
+    return f"{prefix}{message}: unknown"
 
 
 def _rules(spec: ContainerSpec) -> list[DeviceRule]:

@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable
 from typing import NoReturn
 
+from orlop.base import failpoints
 from orlop.kernel import mount, process
 from orlop.kernel.cgroup import Mode
 from orlop.kernel.namespaces import CLONE_NEWCGROUP, CLONE_NEWNET, setns, unshare
@@ -26,15 +27,15 @@ from orlop.kernel.openat import RootedDir
 from orlop.procs.channel import Channel
 from orlop.procs.forker import CHANGED_SIGNALS, close_others, reset_signals, seal_imports
 from orlop.procs.title import set_title
-from orlop.runtime import cgroupfs, confine, devices, reaper, rootfs, terminal
+from orlop.runtime import cgroupfs, confine, devices, outside, reaper, rootfs, terminal
 from orlop.runtime.ahead import loopback_up
 from orlop.runtime.identity import UserUnknown
 from orlop.runtime.lookpath import ExecFailed, describe_errno
 from orlop.runtime.plan import InitPlan
 from orlop.runtime.sharedmemory import open_shared_memory
-from orlop.runtime.spec import MountSpec
+from orlop.runtime.spec import ContainerSpec, MountSpec
 
-__all__ = ["READY", "fail", "place_standard_fds", "run_init"]
+__all__ = ["READY", "fail", "place_standard_fds", "requested_mounts", "run_init"]
 
 EXIT_START_FAILED = 128
 READY = b'{"ready":true}'
@@ -76,7 +77,8 @@ def run_init(plan: InitPlan, channel: Channel) -> NoReturn:
     try:
         for name, action in STEPS:
             step = name
-            action(state)
+            if not failpoints.skips(f"init.{name}"):
+                action(state)
         step = "process"
         ready = confine.prepare(plan.process)
         channel.send_packed(READY)
@@ -97,6 +99,8 @@ def fail(channel: Channel, step: str, error: BaseException) -> NoReturn:
         message, code = error.message, error.exit_code
     elif isinstance(error, UserUnknown):
         step, message = "user", str(error)
+    elif isinstance(error, outside.HostSideFailed):
+        step, message = str(error.report["step"]), str(error)
     elif isinstance(error, OSError):
         message = _os_error_text(error)
     else:
@@ -129,6 +133,7 @@ def _session(state: _Init) -> None:
     os.setsid()
     os.umask(0)
     keep = [state.channel.fileno(), *(fd for fd in state.standard_fds if fd >= 0)]
+    keep += state.plan.outside.descriptors() if state.plan.outside else []
     close_others([*keep, *(fd for fd, _ in state.plan.joins), *state.ahead.descriptors()])
 
 
@@ -146,7 +151,9 @@ def _oom_score(state: _Init) -> None:
 def _join_cgroup(state: _Init) -> None:
     if state.channel.receive() is None:  # the limits could not be set
         os._exit(1)
-    if state.plan.cgroup.host.mode is not Mode.NONE:
+    if state.plan.outside is not None:
+        outside.join_cgroup(state.plan.outside)
+    elif state.plan.cgroup.host.mode is not Mode.NONE:
         state.plan.cgroup.join(is_in_unified=state.plan.is_in_unified)
     if state.spec.cgroupns == "private":
         unshare(CLONE_NEWCGROUP)  # its root is where we are now
@@ -159,16 +166,28 @@ def _join_namespaces(state: _Init) -> None:
 
 
 def _limits(state: _Init) -> None:
-    confine.limit(state.plan.process)
+    if state.plan.outside is None:  # else the supervisor has set them: here we could not raise one
+        confine.limit(state.plan.process)
 
 
-def _open_sources(state: _Init) -> None:
-    mounts = list(state.spec.mounts)
-    if state.spec.ipc == "host":
-        present = state.covered
+def requested_mounts(spec: ContainerSpec) -> list[MountSpec]:
+    """Those of the spec, and the host's shared memory for who shares its IPC namespace."""
+    mounts = list(spec.mounts)
+    if spec.ipc == "host":
+        present = {os.path.normpath(item.target) for item in mounts}
         for path in ("/dev/shm", "/dev/mqueue"):
             if path not in present and os.path.isdir(path):
                 mounts.insert(0, MountSpec("bind", path, path, ("rbind", "nosuid", "nodev", "noexec")))
+    return mounts
+
+
+def _open_sources(state: _Init) -> None:
+    if state.plan.outside is not None:
+        made = outside.receive(state.plan.outside)
+        state.root_fd, state.null_fd, state.dev_fd, state.shm_fd = made.root, made.null, made.dev, made.shm
+        state.sources, state.cgroup_sources = made.sources, made.cgroup
+        return
+    mounts = requested_mounts(state.spec)
     state.shm_fd = open_shared_memory(state.spec.ipc)
     state.sources = rootfs.open_sources(mounts)
     state.null_fd = state.ahead.take("null")
@@ -185,7 +204,10 @@ def _cut_off(_: _Init) -> None:
 
 
 def _mount_root(state: _Init) -> None:
-    state.root_fd = rootfs.mount_root(state.spec.root, state.spec.run_dir)
+    if state.plan.outside is not None:
+        outside.enter_root_mount(state.spec, state.root_fd)
+    else:
+        state.root_fd = rootfs.mount_root(state.spec.root, state.spec.run_dir)
 
 
 def _mount_proc(state: _Init) -> None:
@@ -198,7 +220,8 @@ def _mount_dev(state: _Init) -> None:
     if "/dev" in state.covered:  # the user brings a whole /dev: it stays as it is
         return
     ready = () if state.spec.is_privileged else devices.DEFAULT_DEVICES
-    state.dev_fd = -1 if state.spec.is_privileged else state.ahead.take("dev")
+    if state.dev_fd < 0 and not state.spec.is_privileged:
+        state.dev_fd = state.ahead.take("dev")
     if state.dev_fd < 0:
         state.dev_fd = devices.new_dev(ready)
     rootfs.attach_filesystem(state.root, "/dev", state.dev_fd)
@@ -212,7 +235,8 @@ def _mount_dev(state: _Init) -> None:
     devices.mount_dev_children(
         state.dev_fd, devpts=state.devpts_fd, queues=queues, shm_fd=state.shm_fd, covered=covered
     )
-    devices.add_devices(state.root, [item for item in state.plan.devices if item not in ready])
+    if state.plan.outside is None:  # else they are there
+        devices.add_devices(state.root, [item for item in state.plan.devices if item not in ready])
 
 
 def _mount_sys(state: _Init) -> None:

@@ -19,9 +19,10 @@ from orlop.runtime import defaults, seccomp
 from orlop.runtime.ahead import Ahead
 from orlop.runtime.confine import ProcessPlan
 from orlop.runtime.devices import DEFAULT_DEVICES, host_devices
+from orlop.runtime.outside import Outside
 from orlop.runtime.spec import ContainerSpec, DeviceSpec, ProcessSpec
 
-__all__ = ["InitPlan", "plan_init", "plan_process", "warm_up"]
+__all__ = ["InitPlan", "available_capabilities", "check_sysctls", "plan_init", "plan_process", "warm_up"]
 
 
 _THERMAL_PATHS = defaults.thermal_paths(os.cpu_count() or 1)
@@ -41,6 +42,7 @@ class InitPlan:
     joins: tuple[tuple[int, int], ...]  # (namespace fd, its CLONE_* flag)
     standard_fds: tuple[int, int, int]  # -1 where the terminal will be
     ahead: Ahead  # only what fits the container's namespaces; init's copy is its own
+    outside: Outside | None = None  # in a user namespace of its own
 
 
 def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
@@ -51,7 +53,7 @@ def plan_process(spec: ProcessSpec, *, is_privileged: bool) -> ProcessPlan:
     """
     names = capabilities.known() if is_privileged and not spec.capabilities else spec.capabilities
     # What the host has taken from us we cannot give; runc passes over such capabilities, too.
-    kept = capabilities.mask_of(names) & _available()
+    kept = capabilities.mask_of(names) & available_capabilities()
     return ProcessPlan(
         args=tuple(os.fsencode(arg) for arg in spec.args),
         env=_environment(spec.env),
@@ -75,16 +77,15 @@ def plan_init(
     *,
     is_in_unified: bool,
     ahead: Ahead | None = None,
+    outside: Outside | None = None,
 ) -> InitPlan:
     """Everything init needs, in one value.
 
     Raises:
         ValueError: something in the spec is unknown or would reach beyond the container.
     """
-    _check_sysctls(spec)
-    masked, read_only = spec.masked_paths, spec.read_only_paths
-    if spec.is_privileged:
-        masked, read_only = masked or (), read_only or ()
+    check_sysctls(spec)
+    masked, read_only = hidden_paths(spec)
     devices = host_devices() if spec.is_privileged else list(DEFAULT_DEVICES)
     return InitPlan(
         spec=spec,
@@ -92,11 +93,23 @@ def plan_init(
         cgroup=cgroup,
         is_in_unified=is_in_unified,
         devices=(*devices, *spec.devices),
-        masked_paths=(*defaults.MASKED_PATHS, *_THERMAL_PATHS) if masked is None else masked,
-        read_only_paths=defaults.READ_ONLY_PATHS if read_only is None else read_only,
+        masked_paths=masked,
+        read_only_paths=read_only,
         joins=tuple(joins),
         standard_fds=standard_fds,
         ahead=ahead or Ahead(),
+        outside=outside,
+    )
+
+
+def hidden_paths(spec: ContainerSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(masked, read-only): those of the spec, ours when it says nothing, none when it is privileged."""
+    masked, read_only = spec.masked_paths, spec.read_only_paths
+    if spec.is_privileged:
+        return masked or (), read_only or ()
+    return (
+        (*defaults.MASKED_PATHS, *_THERMAL_PATHS) if masked is None else masked,
+        defaults.READ_ONLY_PATHS if read_only is None else read_only,
     )
 
 
@@ -111,8 +124,12 @@ def _compile(profile: dict[str, Any] | None, kept: int) -> bytes | None:
     return seccomp.compile_profile(profile, frozenset(capabilities.names_of(kept)))
 
 
-def _check_sysctls(spec: ContainerSpec) -> None:
-    """Init writes them with the host's privileges: only those of a namespace of the container's own."""
+def check_sysctls(spec: ContainerSpec) -> None:
+    """Init writes them with the host's privileges: only those of a namespace of the container's own.
+
+    Raises:
+        ValueError: the name of one that is not.
+    """
     for name in spec.sysctls:
         dotted = name.replace("/", ".")
         is_known = any(
@@ -130,14 +147,14 @@ def _check_sysctls(spec: ContainerSpec) -> None:
 
 
 @functools.cache
-def _available() -> int:
+def available_capabilities() -> int:
     """Our own permitted set: the same for the zygote and all that comes from it."""
     return capabilities.current().permitted
 
 
 def warm_up() -> None:
     """Find out and compile, once, in the zygote, what is the same for every container."""
-    _available()
+    available_capabilities()
     _compile(None, capabilities.mask_of(defaults.CAPABILITIES))
 
 

@@ -26,12 +26,14 @@ from orlop.procs.channel import close_all
 from orlop.procs.forker import seal_imports
 from orlop.procs.title import set_title
 from orlop.runtime import ahead, contain, rundir
-from orlop.runtime.contract import StartFailed, TaskGone
+from orlop.runtime.contract import EXIT_START_FAILED, StartFailed, TaskGone
+from orlop.runtime.driving import Driver, DriverFactory
 from orlop.runtime.execs import Execs
 from orlop.runtime.handlers import build_handlers
-from orlop.runtime.launch import launch_container, open_pipes
+from orlop.runtime.launch import Launched, Pipes, launch_container, open_pipes
 from orlop.runtime.logwriter import LogWriter
-from orlop.runtime.loop import Loop
+from orlop.runtime.loop import READ, Loop
+from orlop.runtime.mapped import launch_mapped
 from orlop.runtime.plan import plan_init
 from orlop.runtime.server import Pending, Server
 from orlop.runtime.spec import (
@@ -49,6 +51,7 @@ from orlop.runtime.supervised import Events, Supervised
 
 __all__ = ["Supervisor", "main", "rehearse", "warm_up"]
 
+DIFFERS = "the confinement of the process differs from what was asked for"
 _OOM_SCORE = b"-999"
 _LINGER_STEP_S = 0.05
 _UNTOLD_LINGER_S = 1.0
@@ -86,8 +89,14 @@ def _rehearse() -> None:
     os.close(supervisor.run_fd)
 
 
-def main(payload: dict[str, Any], fds: list[int]) -> int:
-    """The role: `fds` are the first client's socket and one socket per attachment."""
+def main(payload: dict[str, Any], fds: list[int], *, drivers: DriverFactory | None = None) -> int:
+    """The role: `fds` are the first client's socket and one socket per attachment.
+
+    Args:
+        payload: the spec and what each attachment carries.
+        fds: see above.
+        drivers: makes the driver of a container that another runtime is to run.
+    """
     seal_imports()
     gc.enable()
     control, *sockets = fds
@@ -100,7 +109,7 @@ def main(payload: dict[str, Any], fds: list[int]) -> int:
     if not _ahead:
         _harden()
     _redirect_output(spec.run_dir)
-    supervisor = Supervisor(spec, _host[0] if _host else detect())
+    supervisor = Supervisor(spec, _host[0] if _host else detect(), drivers)
     supervisor.start(socket.socket(fileno=control), attachments)
     supervisor.run()
     return 0
@@ -132,8 +141,10 @@ def _redirect_output(run_dir: str) -> None:
 class Supervisor:
     """The state of one container."""
 
-    def __init__(self, spec: ContainerSpec, host: Host) -> None:
+    def __init__(self, spec: ContainerSpec, host: Host, drivers: DriverFactory | None = None) -> None:
         self.spec = spec
+        self.driver: Driver | None = None
+        self._drivers = drivers
         self.loop = Loop()
         self.run_fd = os.open(spec.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.cgroup: Cgroup = contain.cgroup_of(spec, host)
@@ -177,8 +188,7 @@ class Supervisor:
         self.cgroup_fd = contain.create(self.cgroup)
         pipes = open_pipes(self.spec.process)
         try:
-            made = _ahead.pop() if _ahead else ahead.Ahead()
-            launched = launch_container(self.spec, self.cgroup, self.cgroup_fd, pipes, made)
+            launched = self._launch_first(pipes)
         except BaseException:
             pipes.close()
             raise
@@ -193,7 +203,7 @@ class Supervisor:
             sink=self._log,
             buffer=self.buffer,
             closes_stdin=self.spec.process.stdin_once and not self.spec.process.has_tty,
-            events=Events(self._started, self._start_failed, self._ended, self._done),
+            events=Events(self._started, self._start_failed, self._ended, self._done, self._settled),
         )
         for spec, sock in attachments:
             self.init.streams.attach(spec, sock)
@@ -205,6 +215,31 @@ class Supervisor:
             self.init.abort(_failure_of(error))
         else:
             self.init.go()
+
+    def _launch_first(self, pipes: Pipes) -> Launched:
+        made = _ahead.pop() if _ahead else ahead.Ahead()
+        if self.spec.runtime is None and self.spec.user_namespace is not None:
+            made.close()  # its namespaces belong to the host's
+            launched, pidfd = launch_mapped(self.spec, self.cgroup, self.cgroup_fd, pipes)
+            self.loop.watch(pidfd, READ, lambda: self._reap(pidfd))
+            return launched
+        if self.spec.runtime is None:
+            return launch_container(self.spec, self.cgroup, self.cgroup_fd, pipes, made)
+        made.close()
+        if self._drivers is None:
+            raise ValueError(f"runtime {self.spec.runtime.name} cannot be driven here")
+        self.driver = self._drivers(self.spec, self.cgroup)
+        return self.driver.launch(self.cgroup_fd, pipes)
+
+    def _reap(self, pidfd: int) -> None:
+        """The host side of the start has ended; what it had to say, it said to init."""
+        self.loop.unwatch(pidfd)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+
+    def _settled(self) -> None:
+        if self.driver is not None:
+            self.driver.settle()
 
     def _open_log(self) -> OSError | None:
         if self.spec.log.driver == "none":
@@ -236,15 +271,19 @@ class Supervisor:
 
     def _started(self) -> None:
         assert self.init is not None
-        for pending in self._waiting_start:
-            pending.reply(self.state())
-            self._is_told = True
-        self._waiting_start.clear()
-        problem = contain.verify(self.init.pid, self.spec)
-        if problem:
-            # Confinement was read back and is not what was asked for (I21).
+        problem = contain.verify(self.init.pid, self.spec, self.cgroup)
+        if problem:  # nobody is told that it runs (I21)
             log.error("confinement differs from the spec; killing", container=self.spec.id, problem=problem)
             self.init.signal(signal.SIGKILL)
+            text = contain.start_failure_text({"message": f"{DIFFERS}: {problem}; it was killed"})
+            self.failure = StartFailed(text, exit_code=EXIT_START_FAILED, step="confinement")
+        for pending in self._waiting_start:
+            if self.failure is not None:
+                pending.fail(self.failure)
+            else:
+                pending.reply(self.state())
+            self._is_told = True
+        self._waiting_start.clear()
         self._write_record()
 
     def _start_failed(self, failure: dict[str, Any]) -> None:
@@ -305,7 +344,8 @@ class Supervisor:
     def _done(self) -> None:
         assert self.init is not None
         record = ExitRecord(
-            exit_code=self.init.exit_code or 0,
+            exit_code=self.failure.exit_code if self.failure else self.init.exit_code or 0,
+            error=str(self.failure.message) if self.failure else "",
             finished_at_ns=SystemClock().now_ns(),
             is_oom_killed=self._oom_kills > 0,
             started_at_ns=self.init.started_at_ns,
@@ -317,6 +357,8 @@ class Supervisor:
         if self._log is not None:
             self._log.close()
         failpoints.hit("supervisor.exit.before-destroy")
+        if self.driver is not None:
+            self.driver.finish()
         contain.destroy(self.cgroup)
         self.exit_record = record
         failpoints.hit("supervisor.exit.before-record")

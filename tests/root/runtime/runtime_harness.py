@@ -62,6 +62,7 @@ class Harness:
         self.zygote = None
         self.runtime = None
         self.specs = []
+        self.environment = {}
 
     def spec(self, *args, process=None, **fields) -> ContainerSpec:
         container = new_hex_id()
@@ -122,7 +123,7 @@ class Harness:
         await self.open()
 
     async def open(self):
-        self.zygote = await Zygote.start(str(self.base))
+        self.zygote = await Zygote.start(str(self.base), environment=self.environment)
         self.runtime = SupervisedRuntime(self.zygote)
 
     async def close(self):
