@@ -33,6 +33,10 @@ system: setup  ## a real engine with real clients
 faults: setup  ## kill the engine at every failpoint, restart, look for damage
 	$(PYTEST) tests/faults $(AGAIN)
 
+compat: setup  ## the suites of docker-py and aiodocker, as their authors wrote them
+	@tools/compat docker-py
+	@tools/compat aiodocker
+
 bench: setup  ## measure the budgets beside installed peers; writes docs/benchmarks.md
 	$(PY) bench/run.py
 
@@ -44,4 +48,4 @@ $(VENV)/.done: pyproject.toml tools/setup
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build src/*.egg-info
 
-.PHONY: help demo test check root system faults bench setup clean
+.PHONY: help demo test check root system faults compat bench setup clean

@@ -38,7 +38,7 @@ async def remove(engine: Engine, request: Request) -> Answer:
 
 async def prune(engine: Engine, request: Request) -> Answer:
     names, freed = await engine.volumes.prune(request.query.filters())
-    return json_response({"VolumesDeleted": names or None, "SpaceReclaimed": freed})
+    return json_response({"VolumesDeleted": names, "SpaceReclaimed": freed})
 
 
 ROUTES = (
