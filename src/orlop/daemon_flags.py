@@ -19,6 +19,7 @@ __all__ = ["DEFAULT_CONFIG_FILE", "FLAGS", "Flag", "Settings", "ShowHelp", "pars
 DEFAULT_CONFIG_FILE = "/etc/orlop/daemon.json"
 DEFAULT_DATA_ROOT = "/var/lib/orlop"
 DEFAULT_EXEC_ROOT = "/run/orlop"
+DEFAULT_CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
 
 BOOL, TEXT, LIST, MAP, NUMBER = "bool", "string", "list", "map", "int"
 
@@ -64,6 +65,7 @@ class Settings:
     log_driver: str = "json-file"
     log_options: Mapping[str, str] = field(default_factory=dict)
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    cdi_spec_dirs: tuple[str, ...] = DEFAULT_CDI_DIRS
     shm_size_bytes: int = 64 << 20
     no_new_privileges: bool = False
     default_security: str = "docker"
@@ -107,7 +109,7 @@ FLAGS: tuple[Flag, ...] = (
     _f("default-cgroupns-mode", TEXT, help="cgroup namespace of containers: private or host"),
     _f("cgroup-parent", TEXT, help="parent cgroup of containers"),
     _f("experimental", BOOL, help="show the engine as experimental"),
-    _f("feature", MAP, "features", help="switch a feature: NAME=true (repeatable); none is known yet"),
+    _f("feature", MAP, "features", help="switch a feature: NAME=true (repeatable); cdi is known"),
     _f("tls", BOOL, help="use TLS on TCP sockets"),
     _f("tlsverify", BOOL, help="use TLS and ask clients for certificates"),
     _f("tlscacert", TEXT, help="certificates that clients must be signed by"),
@@ -126,6 +128,7 @@ FLAGS: tuple[Flag, ...] = (
     _f(
         "shutdown-timeout", NUMBER, help="seconds that containers get at a shutdown with --live-restore=false"
     ),
+    _f("cdi-spec-dir", LIST, "cdi-spec-dirs", help="directory of CDI spec files (repeatable)"),
     _f("dns", LIST, help="DNS server of containers (repeatable)"),
     _f("dns-opt", LIST, "dns-opts", help="DNS option (repeatable)"),
     _f("dns-search", LIST, help="DNS search domain (repeatable)"),
@@ -160,7 +163,6 @@ FLAGS: tuple[Flag, ...] = (
     _f("allow-nondistributable-artifacts", LIST, has_effect=False),
     _f("api-cors-header", TEXT, has_effect=False),
     _f("authorization-plugin", LIST, "authorization-plugins", has_effect=False),
-    _f("cdi-spec-dir", LIST, "cdi-spec-dirs", has_effect=False),
     _f("containerd", TEXT, has_effect=False),
     _f("containerd-namespace", TEXT, has_effect=False),
     _f("containerd-plugins-namespace", TEXT, has_effect=False),
@@ -384,6 +386,7 @@ def _settings(values: Values) -> Settings:
         max_downloads=max(values.get("max-concurrent-downloads", 3), 1),
         max_uploads=max(values.get("max-concurrent-uploads", 5), 1),
         keeps_containers=values.get("live-restore", True),
+        cdi_spec_dirs=_cdi_spec_dirs(values),
         dns=tuple(values.get("dns", ())),
         dns_options=tuple(values.get("dns-opt", ())),
         dns_search=tuple(values.get("dns-search", ())),
@@ -410,6 +413,13 @@ def _check_log(driver: str, options: dict[str, str]) -> None:
         check_log(LogConfig(driver, options))
     except InvalidInput as error:
         raise InvalidInput(f"failed to set log opts: {error}", hint=error.hint) from error
+
+
+def _cdi_spec_dirs(values: Values) -> tuple[str, ...]:
+    """Directories of CDI spec files; an empty text, or the feature switched off, means none."""
+    if dict(_pairs(values, "feature")).get("cdi", "true").lower() in _FALSE:
+        return ()
+    return tuple(_directory(path) for path in values.get("cdi-spec-dir", DEFAULT_CDI_DIRS) if path)
 
 
 def _directory(path: str) -> str:

@@ -299,6 +299,7 @@ def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
         shm_size_bytes=settings.shm_size_bytes,
         processors=facts.cpu_count,
         support=facts.support,
+        cdi_spec_dirs=settings.cdi_spec_dirs,
         pids_limit=default_pids_limit(read_pid_max()),
     )
 
@@ -360,6 +361,7 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             runtimes=tuple((name, "") for name in RUNTIMES),
             is_debug=settings.is_debug,
             is_experimental=settings.is_experimental,
+            cdi_spec_dirs=settings.cdi_spec_dirs,
             default_security=settings.default_security,
             no_new_privileges=settings.no_new_privileges,
             seccomp_profile=settings.seccomp_profile,

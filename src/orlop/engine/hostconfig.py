@@ -71,6 +71,7 @@ class HostDefaults:
     no_new_privileges: bool = False
     shm_size_bytes: int = _DEFAULT_SHM
     processors: int = 1
+    cdi_spec_dirs: tuple[str, ...] = ()
     support: Support = field(default_factory=Support)  # which limits the kernel has
     default_security: str = "docker"  # or "hardened": `engine.securityopts`
     has_seccomp: bool = True

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from orlop.engine import privileges, securityopts
 from orlop.engine.blockdevices import device_limits
+from orlop.engine.cdi_inject import inject
 from orlop.engine.hostconfig import MASKED_PATHS, HostDefaults
 from orlop.engine.logdrivers import log_spec
 from orlop.engine.merge import process_env
@@ -59,7 +60,7 @@ def build_spec(
         InvalidInput: a device is gone, a profile is bad: what cannot be known at create.
     """
     host, config = record.host, record.config
-    return ContainerSpec(
+    spec = ContainerSpec(
         id=record.id,
         run_dir=paths.run_dir,
         root=RootSpec(root.lowers, root.upper, root.work, is_read_only=host.readonly_rootfs),
@@ -86,6 +87,7 @@ def build_spec(
         resources=resource_spec(host, defaults),
         has_init=defaults.has_init if host.init is None else host.init,
     )
+    return inject(spec, host.device_requests or (), defaults.cdi_spec_dirs)
 
 
 def _process(record: Record, defaults: HostDefaults) -> ProcessSpec:

@@ -14,6 +14,7 @@ from typing import Any
 
 from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
 from orlop.base.version import VERSION
+from orlop.engine import cdi_registry
 from orlop.engine.auth import AuthConfig
 from orlop.engine.events import EventBus
 from orlop.engine.hostfacts import HostFacts, is_forwarding
@@ -21,6 +22,7 @@ from orlop.engine.support_warnings import support_warnings
 from orlop.engine.system_views import (
     AuthResult,
     Component,
+    DiscoveredDevice,
     DiskUsage,
     IndexConfig,
     PlatformName,
@@ -76,6 +78,7 @@ class SystemSettings:
     https_proxy: str = ""
     no_proxy: str = ""
     warnings: tuple[str, ...] = ()
+    cdi_spec_dirs: tuple[str, ...] = ()
 
 
 async def _none() -> Sequence[Any]:
@@ -150,7 +153,13 @@ class System:
             n_fd=len(os.listdir("/proc/self/fd")) - 1 if self._settings.is_debug else 0,
             system_time=format_rfc3339_nano(self._clock.now_ns()),
             n_events_listener=self._events.listener_count(),
+            discovered_devices=self._discovered_devices(),
         )
+
+    def _discovered_devices(self) -> tuple[DiscoveredDevice, ...]:
+        """Spec files come and go while the engine runs."""
+        found = cdi_registry.load(self._settings.cdi_spec_dirs)
+        return tuple(DiscoveredDevice("cdi", name) for name in found.names())
 
     def _lasting_info(self) -> SystemInfo:
         """What does not change while the engine runs."""
@@ -190,6 +199,7 @@ class System:
             runtimes={name: RuntimeInfo(path) for name, path in settings.runtimes},
             default_runtime=settings.default_runtime,
             security_options=self._security_options(),
+            cdi_spec_dirs=settings.cdi_spec_dirs,
             warnings=self._warnings() or None,
         )
 

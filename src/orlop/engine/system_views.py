@@ -14,6 +14,7 @@ __all__ = [
     "AuthResult",
     "Commit",
     "Component",
+    "DiscoveredDevice",
     "DiskUsage",
     "IndexConfig",
     "PlatformName",
@@ -88,6 +89,14 @@ class Commit:
     id: str = field("ID", default="")
 
 
+@dataclass(frozen=True, slots=True)
+class DiscoveredDevice:
+    """A device that `--device` can name."""
+
+    source: str
+    id: str = field("ID")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemInfo:
     """`GET /info`; field order is dockerd's."""
@@ -147,6 +156,7 @@ class SystemInfo:
     init_commit: Commit = Commit("built-in")
     security_options: tuple[str, ...]
     cdi_spec_dirs: tuple[str, ...] = field("CDISpecDirs", default=())
+    discovered_devices: tuple[DiscoveredDevice, ...] = field(default=(), omit_empty=True)
     warnings: tuple[str, ...] | None
 
 
