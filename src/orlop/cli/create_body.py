@@ -14,7 +14,7 @@ from orlop.cli.flags import Parsed
 from orlop.cli.mount_flags import parse_mount, parse_publish
 from orlop.cli.units import parse_duration_ns, parse_size
 
-__all__ = ["create_body", "pairs"]
+__all__ = ["create_body", "health_check", "nano_cpus", "pairs", "restart_policy"]
 
 ReadFile = Callable[[str], str]
 _NANO = 1_000_000_000
@@ -47,7 +47,9 @@ def create_body(
     anonymous: dict[str, Any] = {volume: {} for volume in parsed["volume"] if ":" not in volume}
     if anonymous:
         body["Volumes"] = anonymous
-    return body | _networking(parsed)
+    extras = {"HealthOnFailure": parsed["health-on-failure"], "ApiSocket": parsed["api-socket"]}
+    wanted = {key: value for key, value in extras.items() if value}
+    return body | _networking(parsed) | ({"Orlop": wanted} if wanted else {})
 
 
 def _process(
@@ -79,7 +81,7 @@ def _process(
         body["StopTimeout"] = parsed["stop-timeout"]
     if parsed.has("entrypoint"):
         body["Entrypoint"] = [parsed["entrypoint"]] if parsed["entrypoint"] else [""]
-    health = _health(parsed)
+    health = health_check(parsed)
     return body | ({"Healthcheck": health} if health else {})
 
 
@@ -109,7 +111,8 @@ def _labels(parsed: Parsed, read_file: ReadFile) -> dict[str, str]:
     return pairs([*words, *parsed["label"]])
 
 
-def _health(parsed: Parsed) -> dict[str, Any]:
+def health_check(parsed: Parsed) -> dict[str, Any]:
+    """What the health flags ask for."""
     if parsed["no-healthcheck"]:
         return {"Test": ["NONE"]}
     health: dict[str, Any] = {}
@@ -152,7 +155,7 @@ def _host(parsed: Parsed, read_file: ReadFile) -> dict[str, Any]:
         "DnsSearch": parsed["dns-search"],
         "Links": parsed["link"],
         "LogConfig": {"Type": parsed["log-driver"], "Config": pairs(parsed["log-opt"])},
-        "RestartPolicy": _restart(parsed["restart"]),
+        "RestartPolicy": restart_policy(parsed["restart"]),
         "StorageOpt": pairs(parsed["storage-opt"]),
         "Sysctls": pairs(parsed["sysctl"]),
         "Annotations": pairs(parsed["annotation"]),
@@ -183,7 +186,8 @@ def _security(option: str, read_file: ReadFile) -> str:
     return option
 
 
-def _restart(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
+    """`on-failure:3` as an API RestartPolicy."""
     name, colon, count = text.partition(":")
     if colon and (name != "on-failure" or not count.isdecimal()):
         raise InvalidInput("invalid restart policy format: maximum retry count must be an integer")
@@ -216,11 +220,12 @@ def _resources(parsed: Parsed) -> dict[str, Any]:
     if parsed["blkio-weight"]:
         limits["BlkioWeight"] = int(parsed["blkio-weight"])
     if parsed["cpus"]:
-        limits["NanoCpus"] = _nano_cpus(parsed["cpus"])
+        limits["NanoCpus"] = nano_cpus(parsed["cpus"])
     return limits
 
 
-def _nano_cpus(text: str) -> int:
+def nano_cpus(text: str) -> int:
+    """`1.5` processors."""
     try:
         return round(float(text) * _NANO)
     except ValueError as error:

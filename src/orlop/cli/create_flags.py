@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orlop.cli.flags import Flag
 
-__all__ = ["CREATE_FLAGS"]
+__all__ = ["CREATE_FLAGS", "HEALTH_ON_FAILURE"]
 
 _LISTS = {
     "add-host": ("", "Add a custom host-to-IP mapping (host:ip)"),
@@ -98,11 +98,18 @@ _BOOLS = {
     "tty": ("t", "Allocate a pseudo-TTY"),
 }
 
+HEALTH_ON_FAILURE = Flag(
+    "health-on-failure", text="Action to take once the container turns unhealthy (none|kill|restart|stop)"
+)
 CREATE_FLAGS: tuple[Flag, ...] = (
     *(Flag(name, short, "list", text=text) for name, (short, text) in _LISTS.items()),
     *(Flag(name, short, text=text) for name, (short, text) in _STRINGS.items()),
     *(Flag(name, short, "int", text=text) for name, (short, text) in _INTS.items()),
     *(Flag(name, short, "bool", text=text) for name, (short, text) in _BOOLS.items()),
     Flag("pull", default="missing", text='Pull image before running ("always", "missing", "never")'),
+    HEALTH_ON_FAILURE,
+    Flag(
+        "api-socket", text="Give the container the engine's socket with a role (read-only|build|own-children)"
+    ),
     Flag("net", kind="list", is_hidden=True, text="Connect a container to a network"),
 )

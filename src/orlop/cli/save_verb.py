@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
-from orlop.base.errors import InvalidInput
-from orlop.cli.context import Context, is_terminal
+from orlop.cli.context import Context
 from orlop.cli.flags import Command, Flag, Parsed
+from orlop.cli.output_file import refuse_terminal, write_stream
 
 COMMAND = Command(
     "save [OPTIONS] IMAGE [IMAGE...]",
@@ -19,22 +16,7 @@ COMMAND = Command(
 
 def run(context: Context, parsed: Parsed) -> int:
     """Write the archive; a file appears whole or not at all."""
-    path = parsed["output"]
-    if not path and is_terminal(sys.stdout):
-        raise InvalidInput("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    refuse_terminal(parsed["output"], "save")
     exchange = context.client.open("GET", "/images/get", {"names": list(parsed.args)})
-    if not path:
-        for piece in exchange.chunks():
-            sys.stdout.buffer.write(piece)
-        return 0
-    part = f"{path}.part-{os.getpid()}"
-    try:
-        with open(part, "xb") as file:
-            file.writelines(exchange.chunks())
-        os.rename(part, path)
-    except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        if os.path.exists(part):
-            os.unlink(part)
+    write_stream(exchange, parsed["output"])
     return 0

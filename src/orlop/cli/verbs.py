@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "diff": ("state", "Inspect changes to files or directories on a container's filesystem"),
     "events": ("events", "Get real time events from the engine"),
     "exec": ("exec", "Execute a command in a running container"),
+    "export": ("export", "Export a container's filesystem as a tar archive"),
     "fsck": ("fsck", "Check what is stored, while the engine is stopped"),
     "history": ("history", "Show the history of an image"),
     "images": ("images", "List images"),
@@ -26,6 +27,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "load": ("load", "Load an image from a tar archive or STDIN"),
     "logs": ("logs", "Fetch the logs of a container"),
     "pause": ("state", "Pause all processes within one or more containers"),
+    "port": ("port", "List port mappings or a specific mapping for the container"),
+    "prune": ("prune", "Remove all stopped containers"),
     "ps": ("ps", "List containers"),
     "pull": ("pull", "Download an image from a registry"),
     "push": ("push", "Upload an image to a registry"),
@@ -36,11 +39,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("run", "Create and run a new container from an image"),
     "save": ("save", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
     "start": ("start", "Start one or more stopped containers"),
+    "stats": ("stats", "Display a live stream of container(s) resource usage statistics"),
     "stop": ("stop", "Stop one or more running containers"),
     "system": ("system", "Disk usage and clean-up"),
     "tag": ("tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "top": ("state", "Display the running processes of a container"),
     "unpause": ("state", "Unpause all processes within one or more containers"),
+    "update": ("update", "Update configuration of one or more containers"),
     "version": ("version", "Show the Orlop version information"),
     "wait": ("wait", "Block until containers stop, then print their exit codes"),
 }
@@ -49,8 +54,9 @@ GROUPS: dict[str, dict[str, str]] = {
     "container": {
         name: name
         for name in (
-            *("attach", "commit", "cp", "create", "diff", "exec", "inspect", "kill", "logs", "pause"),
-            *("rename", "restart", "rm", "run", "start", "stop", "top", "unpause", "wait"),
+            *("attach", "commit", "cp", "create", "diff", "exec", "export", "inspect", "kill", "logs"),
+            *("pause", "port", "prune", "rename", "restart", "rm", "run", "start", "stats", "stop", "top"),
+            *("unpause", "update", "wait"),
         )
     }
     | {"ls": "ps", "list": "ps", "ps": "ps"},
