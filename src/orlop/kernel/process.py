@@ -21,6 +21,7 @@ __all__ = [
     "set_child_subreaper",
     "set_domain_name",
     "set_dumpable",
+    "set_fs_ids",
     "set_groups",
     "set_host_name",
     "set_keep_caps",
@@ -60,6 +61,8 @@ _setdomainname = SystemCall("setdomainname", PTR, SIZE)
 _setgroups = SystemCall("setgroups", INT, PTR)
 _setresuid = SystemCall("setresuid", UINT, UINT, UINT)
 _setresgid = SystemCall("setresgid", UINT, UINT, UINT)
+_setfsuid = SystemCall("setfsuid", UINT)
+_setfsgid = SystemCall("setfsgid", UINT)
 _pidfd_open = SystemCall("pidfd_open", INT, UINT)
 _pidfd_send_signal = SystemCall("pidfd_send_signal", INT, INT, PTR, UINT)
 _signalfd4 = SystemCall("signalfd4", INT, PTR, SIZE, INT)
@@ -130,6 +133,12 @@ def set_res_gid(gid: int) -> None:
 def set_res_uid(uid: int) -> None:
     """Real, effective and saved user id of this thread; call it after groups and gid."""
     _setresuid(uid, uid, uid)
+
+
+def set_fs_ids(uid: int, gid: int) -> None:
+    """The ids by which this thread's access to files is judged; leaving 0 drops capabilities over files."""
+    _setfsgid(gid)
+    _setfsuid(uid)
 
 
 def pidfd_open(pid: int) -> int:

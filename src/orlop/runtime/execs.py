@@ -22,15 +22,18 @@ from orlop.kernel.namespaces import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWUSER,
     CLONE_NEWUTS,
     setns,
 )
+from orlop.kernel.userns import become_root
 from orlop.procs.channel import Channel
 from orlop.procs.forker import CHANGED_SIGNALS, close_others, reset_signals, seal_imports
 from orlop.runtime import confine, contain, terminal
 from orlop.runtime.contract import StartFailed, TaskGone, TaskRefused
 from orlop.runtime.init import READY, fail, place_standard_fds
-from orlop.runtime.launch import launch_process, open_pipes
+from orlop.runtime.launch import Launched, Pipes, launch_process, open_pipes
+from orlop.runtime.mapped import give_streams
 from orlop.runtime.plan import plan_process
 from orlop.runtime.server import Pending
 from orlop.runtime.spec import AttachSpec, ExecSpec
@@ -65,6 +68,7 @@ class _Entry:
     devpts_fd: int
     standard_fds: tuple[int, int, int]
     tty_size: tuple[int, int]
+    is_mapped: bool  # into a user namespace
 
 
 class Execs:
@@ -93,20 +97,8 @@ class Execs:
             raise TaskRefused("too many execs in this container")
         self._forget_old()
         pipes = open_pipes(spec.process)
-        entry = _Entry(
-            plan=plan_process(spec.process, is_privileged=spec.is_privileged),
-            cgroup=self._supervisor.cgroup,
-            is_in_unified=self._supervisor.cgroup_fd is not None,
-            init_pidfd=init.pidfd,
-            devpts_fd=init.devpts_fd,
-            standard_fds=pipes.child,
-            tty_size=spec.process.tty_size,
-        )
         try:
-            setns(init.pidfd, CLONE_NEWPID)  # for our children only
-            launched = launch_process(
-                lambda channel: _run(entry, channel), cgroup_fd=self._supervisor.cgroup_fd
-            )
+            launched = self._launch(spec, init, pipes)
         except BaseException:
             pipes.close()
             raise
@@ -126,6 +118,26 @@ class Execs:
             item.running.streams.attach(*attach)
         return None
 
+    def _launch(self, spec: ExecSpec, init: Supervised, pipes: Pipes) -> Launched:
+        supervisor = self._supervisor
+        if supervisor.driver is not None:
+            return supervisor.driver.launch_exec(spec, init.pid, supervisor.cgroup_fd, pipes)
+        own = supervisor.spec.user_namespace
+        if own is not None:
+            give_streams(pipes, own)
+        entry = _Entry(
+            plan=plan_process(spec.process, is_privileged=spec.is_privileged),
+            cgroup=self._supervisor.cgroup,
+            is_in_unified=self._supervisor.cgroup_fd is not None,
+            init_pidfd=init.pidfd,
+            devpts_fd=init.devpts_fd,
+            standard_fds=pipes.child,
+            tty_size=spec.process.tty_size,
+            is_mapped=own is not None,
+        )
+        setns(init.pidfd, CLONE_NEWPID)  # for our children only
+        return launch_process(lambda channel: _run(entry, channel), cgroup_fd=supervisor.cgroup_fd)
+
     def _events(self, item: _Exec, pending: Pending) -> Events:
         def started() -> None:
             assert item.running is not None
@@ -141,7 +153,8 @@ class Execs:
             assert item.running is not None
             self._end(item, item.running.exit_code or 0)
 
-        return Events(started, failed, _nothing, done)
+        driver = self._supervisor.driver
+        return Events(started, failed, _nothing, done, driver.settle if driver is not None else _nothing)
 
     def _end(self, item: _Exec, code: int) -> None:
         item.exit_code = code
@@ -217,7 +230,9 @@ def _run(entry: _Entry, channel: Channel) -> NoReturn:
         if entry.cgroup.host.mode is not Mode.NONE:
             entry.cgroup.join(is_in_unified=entry.is_in_unified)
         step = "namespaces"
-        setns(entry.init_pidfd, _NAMESPACES)
+        setns(entry.init_pidfd, _NAMESPACES | (CLONE_NEWUSER if entry.is_mapped else 0))
+        if entry.is_mapped:
+            become_root()
         place_standard_fds(standard)
         close_others([channel.fileno()])
         step = "process"

@@ -30,7 +30,17 @@ from orlop.runtime.spec import ContainerSpec, ProcessSpec
 from orlop.runtime.streams import widen_pipe
 from orlop.wire.stdstream import STDERR, STDOUT
 
-__all__ = ["Launched", "Pipes", "Report", "launch_container", "launch_process", "open_pipes", "read_report"]
+__all__ = [
+    "Launched",
+    "Pipes",
+    "Report",
+    "children_in",
+    "launch_container",
+    "launch_process",
+    "namespaces_of",
+    "open_pipes",
+    "read_report",
+]
 
 
 @dataclass(slots=True)
@@ -64,6 +74,7 @@ class Launched:
     pid: int
     pidfd: int
     channel: Channel
+    is_driver: bool = False  # it starts the program by way of another runtime, then ends: see `driving`
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,8 @@ class Report:
     """What the child said: descriptors of terminals, that it is ready, a failure, or nothing more."""
 
     fds: tuple[int, ...] = ()
+    program: tuple[int, int] | None = None  # pid and pidfd, from a driver
+    master: int = -1  # from a driver
     failure: dict[str, Any] | None = None
     is_ready: bool = False
     is_end: bool = False
@@ -112,10 +125,10 @@ def launch_container(
     """
     flags, joins = CLONE_NEWNS, list[tuple[int, int]]()
     try:
-        flags |= _namespaces(spec, ahead, joins)
+        flags |= namespaces_of(spec, ahead, joins)
         is_in_unified = cgroup_fd is not None
         plan = plan_init(spec, cgroup, joins, pipes.child, is_in_unified=is_in_unified, ahead=ahead)
-        with _children_in(spec.pid):
+        with children_in(spec.pid):
             return launch_process(lambda channel: run_init(plan, channel), flags, cgroup_fd=cgroup_fd)
     finally:
         close_all(fd for fd, _ in joins)
@@ -155,13 +168,17 @@ def read_report(channel: Channel) -> Report | None:
         return Report(is_end=True)
     if "terminal" in message.body:
         return Report(fds=tuple(message.fds))
+    if "program" in message.body and len(message.fds) == 1:
+        return Report(program=(int(message.body["program"]), message.fds[0]))
+    if "master" in message.body and len(message.fds) == 1:
+        return Report(master=message.fds[0])
     close_all(message.fds)
     if "ready" in message.body:
         return Report(is_ready=True)
     return Report(failure=message.body)
 
 
-def _namespaces(spec: ContainerSpec, ahead: Ahead, joins: list[tuple[int, int]]) -> int:
+def namespaces_of(spec: ContainerSpec, ahead: Ahead, joins: list[tuple[int, int]]) -> int:
     """Flags of namespaces yet to be made; those to be joined are opened and added to `joins`.
 
     One made ahead is joined. What belongs to one that this container has no use for is given back.
@@ -185,7 +202,7 @@ def _namespaces(spec: ContainerSpec, ahead: Ahead, joins: list[tuple[int, int]])
 
 
 @contextlib.contextmanager
-def _children_in(pid_namespace: str) -> Any:
+def children_in(pid_namespace: str) -> Any:
     """Children of this process are born in another pid namespace for the time being."""
     if pid_namespace in {"private", "host"}:
         yield

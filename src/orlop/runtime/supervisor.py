@@ -31,6 +31,8 @@ from orlop.runtime.driving import Driver, DriverFactory
 from orlop.runtime.execs import Execs
 from orlop.runtime.handlers import build_handlers
 from orlop.runtime.launch import Launched, Pipes, launch_container, open_pipes
+from orlop.runtime.logsenders import ServiceError
+from orlop.runtime.logshipping import LogShipping, start_shipping
 from orlop.runtime.logwriter import LogWriter
 from orlop.runtime.loop import READ, Loop
 from orlop.runtime.mapped import launch_mapped
@@ -155,6 +157,7 @@ class Supervisor:
         self.failure: StartFailed | None = None
         self.execs = Execs(self)
         self._log: LogWriter | None = None
+        self._shipping: LogShipping | None = None
         self._waiting_start: list[Pending] = []
         self._waiting_exit: list[Pending] = []
         self._is_told = False  # somebody knows that the container has started
@@ -250,6 +253,8 @@ class Supervisor:
                 max_size_bytes=self.spec.log.max_size_bytes,
                 max_files=self.spec.log.max_files,
             )
+            if self.spec.log.service is not None:
+                self._shipping = start_shipping(self.spec.log)
         except OSError as error:
             return error
         return None
@@ -356,6 +361,8 @@ class Supervisor:
         """Log, cgroup, exit record, then whoever waits: in this order."""
         if self._log is not None:
             self._log.close()
+        if self._shipping is not None:
+            self._shipping.finish()
         failpoints.hit("supervisor.exit.before-destroy")
         if self.driver is not None:
             self.driver.finish()
@@ -412,4 +419,4 @@ def _failure_of(error: Exception) -> dict[str, Any]:
     if isinstance(error, OSError):
         text = error.strerror or text
         text += f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
-    return {"step": "launch", "message": text, "exit_code": 128}
+    return {"step": "log" if isinstance(error, ServiceError) else "launch", "message": text, "exit_code": 128}
