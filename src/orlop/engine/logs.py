@@ -12,8 +12,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import quote_plus
 
 from orlop.base.errors import Kind, OrlopError
+from orlop.engine.logdrivers import attributes, is_readable
 from orlop.engine.model import Container, State
 from orlop.engine.services import Services, container_paths
 from orlop.runtime.logs import LogEntry, LogQuery, LogReader
@@ -48,6 +50,7 @@ class LogOptions:
     until_ns: int = 0
     has_timestamps: bool = False
     tail: int | None = None
+    has_details: bool = False
 
 
 @dataclass(slots=True)
@@ -62,9 +65,9 @@ def open_logs(services: Services, container: Container, options: LogOptions) -> 
     """The log as a stream; a container that has not run has an empty one.
 
     Raises:
-        LogsNotKept: driver `none`.
+        LogsNotKept: driver `none`, or a service whose copy here was switched off.
     """
-    if container.record.host.log_config.type == "none":
+    if not is_readable(container.record.host.log_config):
         raise LogsNotKept("configured logging driver does not support reading")
     has_tty = container.record.config.tty
     directory = container_paths(services, container.id).log_dir
@@ -75,9 +78,10 @@ def open_logs(services: Services, container: Container, options: LogOptions) -> 
         until_ns=options.until_ns,
         tail=options.tail,
         # a frame a line, as clients expect; the bytes of a terminal have no frames
-        as_chunks=has_tty and options.tail is None and not options.has_timestamps,
+        as_chunks=has_tty and options.tail is None and not (options.has_timestamps or options.has_details),
     )
-    encode = _encoder(has_tty=has_tty, has_timestamps=options.has_timestamps)
+    details = _details(attributes(container.record)) if options.has_details else b""
+    encode = _encoder(details, has_tty=has_tty, has_timestamps=options.has_timestamps)
     if not os.path.isdir(directory):
         return LogStream(_nothing(), has_tty)
     if options.follow and container.task is not None:
@@ -88,9 +92,15 @@ def open_logs(services: Services, container: Container, options: LogOptions) -> 
     return LogStream(_read(container, settle_ns, directory, query, encode), has_tty)
 
 
-def _encoder(*, has_tty: bool, has_timestamps: bool) -> Encode:
+def _details(values: dict[str, str]) -> bytes:
+    """`a=1,b=2 `, escaped and sorted, as dockerd puts it before a line."""
+    pairs = (f"{quote_plus(name)}={quote_plus(value)}" for name, value in sorted(values.items()))
+    return f"{','.join(pairs)} ".encode()
+
+
+def _encoder(details: bytes, *, has_tty: bool, has_timestamps: bool) -> Encode:
     def encode(entry: LogEntry) -> bytes:
-        data = entry.data
+        data = details + entry.data if details else entry.data
         if has_timestamps:
             data = _timestamp(entry.time_ns) + data
         return data if has_tty else header(entry.stream, len(data)) + data

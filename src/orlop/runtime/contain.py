@@ -96,6 +96,8 @@ def start_failure_text(failure: dict[str, Any]) -> str:
     message = str(failure.get("message", "unknown"))
     if failure.get("step") == "user":
         return message
+    if failure.get("step") == "log":
+        return f"failed to create task for container: {message}"
     prefix = _RUNTIME_PREFIX if failure.get("step") == "runtime" else _START_PREFIX
     return f"{prefix}{message}: unknown"
 

@@ -89,6 +89,11 @@ class LogReader:
             os.close(self._notify_fd)
             self._notify_fd = -1
 
+    @property
+    def is_following(self) -> bool:
+        """True when there is a descriptor to wait on."""
+        return self._notify_fd >= 0
+
     def fileno(self) -> int:
         """The descriptor to wait on when following."""
         assert self._notify_fd >= 0, "not a following reader"

@@ -70,6 +70,7 @@ async def logs(engine: Engine, request: Request) -> Answer:
         until_ns=_time(query, "until"),
         has_timestamps=query.get_bool("timestamps"),
         tail=_tail(query.get("tail")),
+        has_details=query.get_bool("details"),
     )
     engine.containers.get(request.params["id"])
     if not options.has_stdout and not options.has_stderr:
