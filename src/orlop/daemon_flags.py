@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orlop.base.errors import InvalidInput
+from orlop.engine.runtimes import configured_runtimes, parse_runtime
+from orlop.runtime.spec import RuntimeSpec
 
 __all__ = ["DEFAULT_CONFIG_FILE", "FLAGS", "Flag", "Settings", "ShowHelp", "parse_flags", "resolve"]
 
@@ -53,6 +55,8 @@ class Settings:
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
     has_init: bool = False
+    runtimes: tuple[RuntimeSpec, ...] = ()
+    default_runtime: str = ""
     cgroupns_mode: str = "private"
     cgroup_parent: str = ""
     is_experimental: bool = False
@@ -117,6 +121,8 @@ FLAGS: tuple[Flag, ...] = (
     _f("tlskey", TEXT, help="key of the engine"),
     _f("log-driver", TEXT, help="log driver of containers"),
     _f("log-opt", MAP, "log-opts", help="option of the log driver (repeatable)"),
+    _f("add-runtime", LIST, "runtimes", help="NAME=PATH of another OCI runtime (repeatable)"),
+    _f("default-runtime", TEXT, help="OCI runtime of containers that name none; orlop is the embedded one"),
     _f("default-ulimit", LIST, "default-ulimits", help="NAME=SOFT[:HARD] of containers (repeatable)"),
     _f("default-shm-size", TEXT, help="size of /dev/shm"),
     _f("no-new-privileges", BOOL, help="no container gains privileges"),
@@ -158,8 +164,6 @@ FLAGS: tuple[Flag, ...] = (
     _f("allow-direct-routing", BOOL, has_effect=False),
     _f("bridge-accept-fwmark", TEXT, has_effect=False),
     # what has no counterpart here
-    _f("add-runtime", LIST, "runtimes", has_effect=False),
-    _f("default-runtime", TEXT, has_effect=False),
     _f("allow-nondistributable-artifacts", LIST, has_effect=False),
     _f("api-cors-header", TEXT, has_effect=False),
     _f("authorization-plugin", LIST, "authorization-plugins", has_effect=False),
@@ -305,6 +309,8 @@ def _from_json(flag: Flag, value: Any, prefix: str) -> Any:
             return list(value)
         case "list" if isinstance(value, dict) and flag.name == "default-ulimit":
             return [_ulimit_text(name, item, wrong) for name, item in value.items()]
+        case "list" if flag.name == "add-runtime":
+            return configured_runtimes(value)
         case "map" if isinstance(value, dict):
             return [f"{key}={_json_text(item)}" for key, item in value.items()]
         case _:
@@ -367,6 +373,8 @@ def _settings(values: Values) -> Settings:
         insecure_registries=tuple(values.get("insecure-registry", ())),
         registry_mirrors=tuple(values.get("registry-mirror", ())),
         has_init=values.get("init", False),
+        runtimes=tuple(_runtime(item) for item in values.get("add-runtime", ())),
+        default_runtime=values.get("default-runtime", ""),
         cgroupns_mode=mode,
         cgroup_parent=values.get("cgroup-parent", ""),
         is_experimental=values.get("experimental", False),
@@ -420,6 +428,10 @@ def _cdi_spec_dirs(values: Values) -> tuple[str, ...]:
     if dict(_pairs(values, "feature")).get("cdi", "true").lower() in _FALSE:
         return ()
     return tuple(_directory(path) for path in values.get("cdi-spec-dir", DEFAULT_CDI_DIRS) if path)
+
+
+def _runtime(item: RuntimeSpec | str) -> RuntimeSpec:
+    return parse_runtime(item) if isinstance(item, str) else item
 
 
 def _directory(path: str) -> str:

@@ -34,7 +34,7 @@ from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
 from orlop.engine.health import HealthChecks
 from orlop.engine.health_actions import HealthActions
-from orlop.engine.hostconfig import DEFAULT_RUNTIME, RUNTIMES, HostDefaults, default_pids_limit
+from orlop.engine.hostconfig import HostDefaults, default_pids_limit
 from orlop.engine.hostfacts import HostFacts, read_host_facts, read_pid_max
 from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.images import Images
@@ -43,6 +43,7 @@ from orlop.engine.reconcile import Reconciler
 from orlop.engine.removal import Remover
 from orlop.engine.requests import HostConfig
 from orlop.engine.running import Hooks, Runner
+from orlop.engine.runtimes import RuntimeCatalog, find_runtimes
 from orlop.engine.securityopts import ensure_apparmor_profile, read_seccomp_profile
 from orlop.engine.services import Services
 from orlop.engine.stopping import Stopper
@@ -152,7 +153,17 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         builds=builds,
         networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
         system=_system(
-            settings, facts, engine_id, containers, images, volumes, registry, events, builds, store.layers
+            settings,
+            facts,
+            engine_id,
+            containers,
+            images,
+            volumes,
+            registry,
+            events,
+            builds,
+            store.layers,
+            services.defaults.runtimes,
         ),
         events=events,
     )
@@ -299,6 +310,7 @@ def _defaults(settings: Settings, facts: HostFacts) -> HostDefaults:
         shm_size_bytes=settings.shm_size_bytes,
         processors=facts.cpu_count,
         support=facts.support,
+        runtimes=find_runtimes(settings.runtimes, settings.default_runtime),
         cdi_spec_dirs=settings.cdi_spec_dirs,
         pids_limit=default_pids_limit(read_pid_max()),
     )
@@ -343,6 +355,7 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
     events: EventBus,
     builds: Builds,
     layers: LayerStore,
+    runtimes: RuntimeCatalog,
 ) -> System:
     filesystem = filesystem_of(os.path.realpath(settings.data_root), mount_table())
     return System(
@@ -357,8 +370,8 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             labels=settings.labels,
             insecure_registries=settings.insecure_registries,
             mirrors=settings.registry_mirrors,
-            default_runtime=DEFAULT_RUNTIME,
-            runtimes=tuple((name, "") for name in RUNTIMES),
+            default_runtime=runtimes.default,
+            runtimes=runtimes.shown(),
             is_debug=settings.is_debug,
             is_experimental=settings.is_experimental,
             cdi_spec_dirs=settings.cdi_spec_dirs,

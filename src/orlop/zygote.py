@@ -15,6 +15,7 @@ import socket
 from typing import Any
 
 from orlop.base import failpoints
+from orlop.bundle.external import ExternalDriver
 from orlop.procs import forker
 from orlop.procs.channel import Channel
 from orlop.procs.heap import settle_heap
@@ -59,7 +60,10 @@ def main(channel_fd: int) -> None:
     def worker(payload: dict[str, Any], fds: list[int]) -> int:
         return run_worker(jobs, Channel(socket.socket(fileno=fds[0])), payload, fds[1:])
 
-    roles: dict[str, forker.Role] = {"worker": worker, "supervisor": supervisor.main}
+    def supervise(payload: dict[str, Any], fds: list[int]) -> int:
+        return supervisor.main(payload, fds, drivers=ExternalDriver)
+
+    roles: dict[str, forker.Role] = {"worker": worker, "supervisor": supervise}
     channel = Channel(socket.socket(fileno=channel_fd))
     channel.socket.set_inheritable(False)
     os.chdir("/")

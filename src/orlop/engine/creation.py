@@ -45,6 +45,7 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
     check_config(request.config)
     check_action(request.orlop, request.config.labels)
     warnings = check_host(request.host, request.config)
+    services.defaults.runtimes.choose(request.host.runtime)
     host, lacks = fit_resources(request.host, services.defaults.support, services.defaults.processors)
     request = replace(request, host=host)
     container_id = ContainerId(ids.new_hex_id())

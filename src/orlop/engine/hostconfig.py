@@ -14,15 +14,14 @@ from orlop.engine.logdrivers import check_log
 from orlop.engine.requests import ContainerConfig, HostConfig, LogConfig
 from orlop.engine.resources import fix_swap
 from orlop.engine.restart import check_policy
+from orlop.engine.runtimes import RuntimeCatalog
 from orlop.engine.securityopts import apply_preset, has_bare_system_paths
 from orlop.engine.signals import parse_signal
 from orlop.kernel.cgroup_support import Support
 
 __all__ = [
-    "DEFAULT_RUNTIME",
     "MASKED_PATHS",
     "READ_ONLY_PATHS",
-    "RUNTIMES",
     "HostDefaults",
     "apply_defaults",
     "check_config",
@@ -32,8 +31,6 @@ __all__ = [
 
 _PIDS_LIMIT = 4096
 _DEFAULT_SHM = 64 << 20
-DEFAULT_RUNTIME = "runc"  # by this name clients ask for the usual one; it is the embedded runtime here
-RUNTIMES = (DEFAULT_RUNTIME, "orlop", "io.containerd.runc.v2")
 _NAMESPACED = ("private", "host", "none", "shareable", "")
 _MS = 1_000_000
 
@@ -76,6 +73,7 @@ class HostDefaults:
     default_security: str = "docker"  # or "hardened": `engine.securityopts`
     has_seccomp: bool = True
     seccomp_profile: dict[str, Any] | None = None  # None = our own policy
+    runtimes: RuntimeCatalog = field(default_factory=RuntimeCatalog)
     apparmor_profile: str = ""  # "" = this host has no AppArmor
     pids_limit: int = _PIDS_LIMIT  # of containers that ask for none; `default_pids_limit`
 
@@ -111,7 +109,7 @@ def apply_defaults(host: HostConfig, defaults: HostDefaults) -> HostConfig:
         pids_limit=_asked_pids_limit(host.pids_limit),
         masked_paths=_default_paths(host.masked_paths, MASKED_PATHS, is_privileged=host.privileged),
         readonly_paths=_default_paths(host.readonly_paths, READ_ONLY_PATHS, is_privileged=host.privileged),
-        runtime=host.runtime or DEFAULT_RUNTIME,
+        runtime=host.runtime or defaults.runtimes.default,
         dns=host.dns if host.dns is not None else (),
         dns_options=host.dns_options if host.dns_options is not None else (),
         dns_search=host.dns_search if host.dns_search is not None else (),
@@ -148,8 +146,6 @@ def check_host(host: HostConfig, config: ContainerConfig) -> list[str]:
         raise InvalidInput("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidInput(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-    if host.runtime and host.runtime not in RUNTIMES:
-        raise InvalidInput(f"unknown or invalid runtime name: {host.runtime[:100]}")
     if host.isolation not in ("", "default"):
         raise InvalidInput(f"invalid isolation '{host.isolation[:100]}' on linux")
     _check_namespaces(host, config)

@@ -86,6 +86,7 @@ def build_spec(
         shm_size_bytes=host.shm_size or defaults.shm_size_bytes,
         resources=resource_spec(host, defaults),
         has_init=defaults.has_init if host.init is None else host.init,
+        runtime=defaults.runtimes.choose(host.runtime),
     )
     return inject(spec, host.device_requests or (), defaults.cdi_spec_dirs)
 

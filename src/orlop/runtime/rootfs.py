@@ -173,7 +173,7 @@ def _add_mount(root: RootedDir, source: Source, proc_device: int) -> None:
             )
         fd = source.fd if is_bind else _new_filesystem(source, existing_mode)
         if is_bind:
-            _set_bind_attributes(fd, source.options)
+            set_bind_attributes(fd, source.options)
         mount.attach(fd, target)
         if source.options.propagation not in (None, "private"):
             mount.mount_setattr(fd, propagation=source.options.propagation, is_recursive=True)
@@ -200,7 +200,7 @@ def _new_filesystem(source: Source, existing_mode: int | None) -> int:
     return mount.new_filesystem(kind, data, source.options.set_attributes)
 
 
-def _set_bind_attributes(fd: int, options: MountOptions) -> None:
+def set_bind_attributes(fd: int, options: MountOptions) -> None:
     """Read-only reaches every mount below; the other words apply to the top, as mount(8) has it."""
     if options.propagation in (None, "private"):
         mount.mount_setattr(fd, propagation="private", is_recursive=True)

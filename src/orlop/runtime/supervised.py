@@ -38,6 +38,7 @@ class Events:
     failed: Callable[[dict[str, Any]], None]
     ended: Callable[[], None]  # the process is gone, output may still come
     done: Callable[[], None]
+    settled: Callable[[], None] = lambda: None  # a driver has ended
 
 
 class Supervised:
@@ -57,6 +58,10 @@ class Supervised:
     ) -> None:
         self.pid = launched.pid
         self.pidfd = launched.pidfd
+        self._is_driven = launched.is_driver
+        self._has_program = not launched.is_driver
+        self._driver_pidfd = -1
+        self._pipes = pipes
         self.started_at_ns = 0
         self.exit_code: int | None = None
         self.devpts_fd = -1
@@ -78,12 +83,18 @@ class Supervised:
             on_drained=self._drained,
         )
         pipes.close_child()
-        for fd, stream in pipes.outputs:
-            self.streams.add_output(fd, stream)
         if pipes.input >= 0:
             self.streams.set_input(pipes.input)
+        if self._has_program:
+            self._open_outputs()
         loop.watch(launched.channel.fileno(), READ, self._reported)
         loop.watch(self.pidfd, READ, self._exited)
+
+    def _open_outputs(self) -> None:
+        """Begin to read: what a driven runtime says earlier is no output of the container."""
+        for fd, stream in self._pipes.outputs:
+            self.streams.add_output(fd, stream)
+        self._pipes.outputs.clear()
 
     @property
     def is_running(self) -> bool:
@@ -114,6 +125,9 @@ class Supervised:
     def release(self) -> None:
         """Give back what belongs to the process; its clients still get what they are due. Repeatable."""
         self._stop_listening()
+        self._drop_driver()
+        close_all(fd for fd, _ in self._pipes.outputs)
+        self._pipes.outputs.clear()
         if self.pidfd >= 0:
             self._loop.unwatch(self.pidfd)
             os.close(self.pidfd)
@@ -133,6 +147,10 @@ class Supervised:
         while (report := read_report(self._launched.channel)) is not None:
             if report.fds:
                 self._take_terminal(report.fds)
+            elif report.program is not None:
+                self._take_program(*report.program)
+            elif report.master >= 0:
+                self._take_terminal((-1, report.master))
             elif report.is_ready:
                 self._is_ready = True
             elif report.failure is not None:
@@ -142,7 +160,33 @@ class Supervised:
                 if self._is_ready and self._failure is None and self.exit_code is None:
                     self.started_at_ns = SystemClock().now_ns()
                     self._events.started()
+                elif self._is_driven and self._has_program and self.exit_code is None:
+                    self.signal(signal.SIGKILL)  # made, but it could not be started
+                if self._is_driven and self.exit_code is None:
+                    self._loop.watch(self.pidfd, READ, self._exited)
                 return
+
+    def _take_program(self, pid: int, pidfd: int) -> None:
+        """The driver has made the process that all this is about."""
+        self._driver_pidfd, self.pid, self.pidfd = self.pidfd, pid, pidfd
+        self._has_program = True
+        self._open_outputs()
+        self._loop.watch(self._driver_pidfd, READ, self._driver_exited)
+        self._loop.watch(self.pidfd, READ, self._exited)
+
+    def _driver_exited(self) -> None:
+        if os.waitid(os.P_PIDFD, self._driver_pidfd, os.WEXITED | os.WNOHANG) is None:
+            return
+        if self._launched.channel.fileno() >= 0:
+            self._reported()
+        self._drop_driver()
+        self._events.settled()
+
+    def _drop_driver(self) -> None:
+        if self._driver_pidfd >= 0:
+            self._loop.unwatch(self._driver_pidfd)
+            os.close(self._driver_pidfd)
+            self._driver_pidfd = -1
 
     def _stop_listening(self) -> None:
         if self._launched.channel.fileno() >= 0:
@@ -160,6 +204,9 @@ class Supervised:
         close_all(rest[1:])
 
     def _exited(self) -> None:
+        if self._driver_pidfd >= 0 and self._launched.channel.fileno() >= 0:
+            self._loop.unwatch(self.pidfd)  # until the driver has said how the start went
+            return
         result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
         if result is None:
             return
@@ -169,6 +216,8 @@ class Supervised:
             self._stop_listening()
         code = result.si_status
         self.exit_code = code if result.si_code == os.CLD_EXITED else 128 + code
+        if not self._has_program:
+            self._events.settled()
         if not self.started_at_ns:
             self._is_over = True
             self._events.failed(self._failure or {**_KILLED_EARLY, "exit_code": 128})
