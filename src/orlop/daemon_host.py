@@ -215,7 +215,8 @@ def open_listeners(settings: Settings, environ: Mapping[str, str]) -> list[tuple
                     uses_tls = _wants_tls(settings, host, name)
                     listeners.append((listen_tcp(name, port), uses_tls))
                 case "fd":
-                    listeners += [(sock, False) for sock in _passed_sockets(environ)]
+                    for sock in _passed_sockets(rest, environ):
+                        listeners.append((sock, _is_tls_socket(sock, settings)))  # noqa: PERF401 - cleaned up
                 case _:
                     raise InvalidInput(f"invalid bind address format: {host[:200]}")  # noqa: TRY301 - cleans up
     except BaseException:
@@ -274,17 +275,45 @@ def _group_id(name: str) -> int | None:
         raise InvalidInput(f"group {name[:60]} not found") from None
 
 
-def _passed_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
-    """Sockets of a service manager, by the protocol of sd_listen_fds(3)."""
-    if environ.get("LISTEN_PID") != str(os.getpid()):
+def _passed_sockets(which: str, environ: Mapping[str, str]) -> list[socket.socket]:
+    """Sockets of a service manager, by the protocol of sd_listen_fds(3).
+
+    Args:
+        which: what follows `fd://`: a descriptor, or "" and "*" for all.
+        environ: of this process.
+    """
+    count = int(environ.get("LISTEN_FDS", "0") or 0) if environ.get("LISTEN_PID") == str(os.getpid()) else 0
+    if count < 1:
         raise InvalidInput(
             "no sockets found via socket activation: make sure the service was started by systemd"
         )
-    count = int(environ.get("LISTEN_FDS", "0") or 0)
-    sockets = [socket.socket(fileno=_FIRST_PASSED_FD + number) for number in range(count)]
-    for sock in sockets:
-        sock.set_inheritable(False)
-    return sockets
+    fds = range(_FIRST_PASSED_FD, _FIRST_PASSED_FD + count)
+    if which not in ("", "*"):
+        if not which.isdecimal() or int(which[:9]) not in fds:
+            raise InvalidInput(
+                f"fd://{which[:60]} is not a socket that was passed", hint=f"there are {count}"
+            )
+        fds = range(int(which), int(which) + 1)
+    return [_passed_socket(fd) for fd in fds]
+
+
+def _passed_socket(fd: int) -> socket.socket:
+    try:
+        os.set_inheritable(fd, False)
+        sock = socket.socket(fileno=fd)
+        is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise InvalidInput(f"file descriptor {fd} is not a socket: {describe_os_error(error)}") from error
+    if not is_listening or sock.type != socket.SOCK_STREAM:
+        raise InvalidInput(f"file descriptor {fd} is not a listening stream socket")
+    return sock
+
+
+def _is_tls_socket(sock: socket.socket, settings: Settings) -> bool:
+    if sock.family == socket.AF_UNIX:
+        return False
+    name, port = sock.getsockname()[:2]
+    return _wants_tls(settings, f"tcp://{name}:{port}", name)
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:

@@ -39,6 +39,7 @@ class Orlopd:
         self.flags = list(flags)
         self.environ = environ or {}
         self.hosts = hosts
+        self.passed_fds: tuple[int, ...] = ()  # descriptors that the engine inherits
         self.process: subprocess.Popen[bytes] | None = None
         self._clients: list[docker.DockerClient] = []
         (self.home / ".docker").mkdir(parents=True)
@@ -87,7 +88,12 @@ class Orlopd:
         """Start it and wait until it answers."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self.command(), env=self._env(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command(),
+                env=self._env(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=self.passed_fds,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():

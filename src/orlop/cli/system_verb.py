@@ -1,4 +1,4 @@
-"""`orlop system df` and `orlop system prune`."""
+"""`orlop system df`, `orlop system prune` and `orlop system dial-stdio`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from orlop.cli.table import render
 from orlop.cli.units import human_size
 
 COMMAND = Command(
-    "system [OPTIONS] df|prune",
-    "Disk usage and clean-up",
+    "system [OPTIONS] df|prune|dial-stdio",
+    "Disk usage and clean-up; dial-stdio: proxy standard input and output to the engine",
     (
         Flag("all", "a", "bool", text="prune: remove all unused images, not just dangling ones"),
         Flag("filter", kind="list", text="prune: provide filter values (e.g. label=<key>=<value>)"),
@@ -31,7 +31,11 @@ def run(context: Context, parsed: Parsed) -> int:
         return _df_verbose(context) if parsed["verbose"] else _df(context)
     if parsed.args[0] == "prune":
         return _prune(context, parsed)
-    raise UsageError(f"'system {parsed.args[0]}' is not an orlop command", hint="df or prune")
+    if parsed.args[0] == "dial-stdio":
+        from orlop.cli import dial_stdio
+
+        return dial_stdio.run(context)
+    raise UsageError(f"'system {parsed.args[0]}' is not an orlop command", hint="df, prune or dial-stdio")
 
 
 def _df(context: Context) -> int:
