@@ -88,8 +88,7 @@ def _process(
 def _environment(parsed: Parsed, environ: Mapping[str, str], read_file: ReadFile) -> list[str]:
     words: list[str] = []
     for path in parsed["env-file"]:
-        lines = (line.lstrip() for line in read_file(path).splitlines())
-        words += [line for line in lines if line and not line.startswith("#")]
+        words += _lines(read_file(path))
     result = []
     for word in [*words, *parsed["env"]]:
         name, equals, _ = word.partition("=")
@@ -104,10 +103,30 @@ def _environment(parsed: Parsed, environ: Mapping[str, str], read_file: ReadFile
     return result
 
 
+def _lines(text: str) -> list[str]:
+    """The `NAME=VALUE` and `NAME` lines of a file; values are taken as they are.
+
+    Raises:
+        InvalidInput: with docker's texts.
+    """
+    found = []
+    for line in text.removeprefix("\ufeff").split("\n"):
+        word = line.removesuffix("\r").lstrip()
+        if not word or word.startswith("#"):
+            continue
+        name, equals, _ = word.partition("=")
+        if not name:
+            raise InvalidInput(f"no variable name on line '{word[:100]}'")
+        if any(character.isspace() for character in (name if equals else name.rstrip())):
+            raise InvalidInput(f"variable '{name[:100]}' contains whitespaces")
+        found.append(word if equals else name.rstrip())
+    return found
+
+
 def _labels(parsed: Parsed, read_file: ReadFile) -> dict[str, str]:
     words: list[str] = []
     for path in parsed["label-file"]:
-        words += [line for line in read_file(path).splitlines() if line.strip() and not line.startswith("#")]
+        words += _lines(read_file(path))
     return pairs([*words, *parsed["label"]])
 
 

@@ -47,6 +47,8 @@ from orlop.images.model import ImageNotFound
 
 __all__ = ["Containers"]
 
+_RENAMING = "Error when allocating new name: "
+
 
 class Containers:
     """All verbs on containers. References are ids, prefixes or names."""
@@ -228,14 +230,15 @@ class Containers:
 
     async def rename(self, reference: str, name: str) -> None:
         """Give it another name."""
-        await self._services.finish(self._rename(self.get(reference), check_name(name)))
+        await self._services.finish(self._rename(self.get(reference), name))
 
-    async def _rename(self, container: Container, new: str) -> None:
+    async def _rename(self, container: Container, name: str) -> None:
         async with container.lock:
             lifecycle.apply(container.status, Event.RENAME, container.name, container.id)
+            new = check_name(name, prefix=_RENAMING)
             if new == container.name:
                 raise InvalidInput("Renaming a container with the same name as its current name")
-            self._services.catalog.reserve_name(new, container.id, prefix="Error when allocating new name: ")
+            self._services.catalog.reserve_name(new, container.id, prefix=_RENAMING)
             old = container.name
             try:
                 await self._services.catalog.rename(container, replace(container.record, name=new))

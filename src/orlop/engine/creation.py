@@ -25,6 +25,7 @@ from orlop.engine.requests import ContainerConfig, CreateRequest, HostConfig
 from orlop.engine.resources import fit_resources
 from orlop.engine.securityopts import parse_security
 from orlop.engine.services import Services, emit
+from orlop.engine.storageopts import check_storage_opts, limit_layer
 from orlop.engine.views import CreateResult, MountPoint
 from orlop.images.model import Image
 from orlop.oci.platform import parse_platform
@@ -48,6 +49,7 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
     services.defaults.runtimes.choose(request.host.runtime)
     host, lacks = fit_resources(request.host, services.defaults.support, services.defaults.processors)
     request = replace(request, host=host)
+    await check_storage_opts(host, services.data_root)
     container_id = ContainerId(ids.new_hex_id())
     wanted = request.name.removeprefix("/")
     name = check_name(wanted) if wanted else random_name(services.catalog.names)
@@ -117,6 +119,8 @@ async def _store(services: Services, container: Container, image: Image) -> None
 
     container.workspace = await services.snapshots.prepare(key, image.diff_ids, owner_row=owner_row)
     services.catalog.show(container)
+    with suppress(OrlopError, OSError):  # tried again at the start, where it counts
+        await limit_layer(container.record.host, container.workspace)
 
 
 async def _undo(services: Services, container: Container) -> None:
@@ -199,8 +203,22 @@ async def resolve_mounts(
     for wish in wishes:
         if _is_image_volume(wish) and wish.target in resolved:
             continue
+        if wish.kind == "bind" and not host.privileged:
+            _guard_own_state(services, wish)
         resolved[wish.target] = await _resolve(services, wish)
     return tuple(resolved.values())
+
+
+def _guard_own_state(services: Services, wish: mounts.Wish) -> None:
+    """Whoever can write our data root is root on this host: it is not given away in passing."""
+    if wish.is_read_only or "rw" in wish.mode.split(","):
+        return
+    source, own = os.path.realpath(wish.source), os.path.realpath(services.data_root)
+    if os.path.commonpath([source, own]) == source:
+        raise InvalidInput(
+            f"bind source {wish.source[:300]} contains the engine's data root {services.data_root}",
+            hint=f"write {wish.source[:100]}:{wish.target[:100]}:ro, or :rw if that is what you want",
+        )
 
 
 def _is_image_volume(wish: mounts.Wish) -> bool:

@@ -204,23 +204,23 @@ def _refusal(status: Status, event: Event, name: str, container_id: str) -> Orlo
             word = "updated" if event is Event.UPDATE else "renamed"
             return NotPossible(f"container is marked for removal and cannot be {word}")
         case Event.PAUSE | Event.UNPAUSE:
-            return NotPossible(f"Container {container_id} {_refuse_freeze(status, event)}")
+            return _refuse_freeze(status, event, container_id)
         case Event.REMOVE | Event.FORCE_REMOVE:
             return _refuse_removal(status, name)
         case _:
             return NotPossible(f"container {container_id} is {status.value}: {event.value} is not possible")
 
 
-def _refuse_freeze(status: Status, event: Event) -> str:
+def _refuse_freeze(status: Status, event: Event, container_id: str) -> NotPossible:
     if event is Event.UNPAUSE:
-        return "is not paused"
+        return NotPossible(f"Container {container_id} is not paused")
     match status:
         case Status.PAUSED:
-            return "is already paused"
+            return NotPossible(f"Container {container_id} is already paused")
         case Status.RESTARTING:
-            return "is restarting, wait until the container is running"
+            return NotPossible(f"Container {container_id} is restarting, wait until the container is running")
         case _:
-            return "is not running"
+            return NotPossible(f"container {container_id} is not running")
 
 
 def _refuse_start(status: Status) -> OrlopError:

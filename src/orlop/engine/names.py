@@ -34,15 +34,15 @@ SURNAMES = tuple(
 )
 
 
-def check_name(name: str) -> str:
-    """A name as the user wrote it, without its slash.
+def check_name(name: str, *, prefix: str = "") -> str:
+    """A name as the user wrote it, without its slash; `prefix` is that of the message.
 
     Raises:
         InvalidInput: with dockerd's text.
     """
     if not _NAME.match(name) or len(name) > _MAX_NAME:
         raise InvalidInput(
-            f"Invalid container name ({name[:300]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            f"{prefix}Invalid container name ({name[:300]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )
     return name.removeprefix("/")
 

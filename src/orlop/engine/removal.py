@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from orlop.aio.scope import Scope
 from orlop.base import failpoints, log
-from orlop.base.errors import NotFound, OrlopError
+from orlop.base.errors import InvalidInput, NotFound, OrlopError
 from orlop.base.ids import ContainerId, SnapshotKey
 from orlop.engine.filters import Filters, parse_timestamp_ns
 from orlop.engine.lifecycle import Event, Status
@@ -74,6 +74,8 @@ class Remover:
         """Remove what does not run."""
         filters.check_keys(("label", "label!", "until"))
         now_ns = self._services.clock.now_ns()
+        if len(filters.get("until")) > 1:
+            raise InvalidInput("more than one until filter specified")
         limits = [parse_timestamp_ns(text, now_ns) for text in filters.get("until")]
         chosen = [
             container

@@ -174,7 +174,7 @@ class Stopper:
             lifecycle.apply(container.status, event, container.name, container.id)
             task = container.task
             if task is None:
-                raise NotPossible(f"Container {container.id} is not running")
+                raise NotPossible(f"container {container.id} is not running")
             await (task.pause() if event is Event.PAUSE else task.unpause())
             if container.task is task:  # it may have ended meanwhile
                 self._runner.fire(container, event)

@@ -123,3 +123,18 @@ def test_health_and_restart():
 def test_bad_values_are_refused(argv):
     with pytest.raises(InvalidInput):
         body(*argv)
+
+
+@pytest.mark.parametrize("line", ["A B=1", "=1", " A\tB"])
+def test_lines_of_an_env_file_that_docker_refuses(line):
+    with pytest.raises(InvalidInput):
+        create_body(parse(RUN, ["--env-file", "f", "image"]), {}, lambda _: line, is_detached=False)
+
+
+def test_an_env_file_keeps_values_as_they_are():
+    text = "\ufeff# note\r\n  A= spaces # kept \r\nHOME\nNOWHERE\nB=\x0b\x85\n\n"
+
+    flags = parse(RUN, ["--env-file", "f", "image"])
+    found = create_body(flags, {"HOME": "/root"}, lambda _: text, is_detached=False)
+
+    assert found["Env"] == ["A= spaces # kept ", "HOME=/root", "B=\x0b\x85"]
