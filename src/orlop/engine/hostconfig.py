@@ -147,7 +147,7 @@ def check_host(host: HostConfig, config: ContainerConfig) -> list[str]:
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidInput(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.isolation not in ("", "default"):
-        raise InvalidInput(f"invalid isolation '{host.isolation[:100]}' on linux")
+        raise InvalidInput(f"Invalid isolation: \"{host.isolation[:100]}\" - linux only supports 'default'")
     _check_namespaces(host, config)
     check_log(host.log_config)
     warnings = []

@@ -76,7 +76,7 @@ def sysctls(host: HostConfig) -> dict[str, str]:
     for name, value in (host.sysctls or {}).items():
         dotted = name.replace("/", ".") if "." not in name else name
         if not _SYSCTL.match(dotted) or ".." in dotted or "\n" in value or "\0" in value:
-            raise InvalidInput(f"invalid sysctl {name[:100]!r}")
+            raise InvalidInput(f'sysctl "{name[:100]}" is not in a separate kernel namespace')
         if dotted.startswith("net.") and shares_network:
             raise InvalidInput(f'sysctl "{dotted}" not allowed in host network namespace')
         is_ipc = dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue.")
@@ -121,7 +121,9 @@ def _mapped(mapping: DeviceMapping) -> list[DeviceSpec]:
             "no such file or directory"
         ) from error
     if stat.S_ISDIR(mode):
-        return list(_walk(real, target, access))
+        inside = list(_walk(real, target, access))
+        if inside:
+            return inside
     found = _device(real, target, access)
     if found is None:
         raise InvalidInput(

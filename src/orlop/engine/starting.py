@@ -18,6 +18,7 @@ from orlop.engine.lifecycle import NotPossible, Status
 from orlop.engine.model import Container, MountRecord
 from orlop.engine.pending import settle
 from orlop.engine.services import Services, container_paths
+from orlop.engine.storageopts import limit_layer
 from orlop.runtime.contract import Task
 from orlop.runtime.spec import RootSpec
 from orlop.store.snapshots import Workspace
@@ -55,6 +56,7 @@ async def launch(services: Services, container: Container) -> Task:
 async def prepare_root(services: Services, container: Container) -> RootSpec:
     """The overlay of a container, with the volumes that are still empty filled from the image."""
     workspace = await workspace_of(services, container)
+    await limit_layer(container.record.host, workspace)
     base = ensure_base(services.exec_root)
     root = RootSpec((base, *workspace.lowers), workspace.upper, workspace.work)
     for mount in container.record.mounts:

@@ -44,6 +44,7 @@ def apply_writes(writes: Sequence[Write], write_file: WriteFile, read_file: Read
     for write in done:
         text = read_file(write.controller, write.file)
         if not was_taken(write, text):
+            _explain_shares(write)
             found = " ".join(text.split())[:100]
             raise OSError(errno.EINVAL, f"{write.limit} of {write.value} was taken as {found!r}", write.file)
     return missing
@@ -60,6 +61,17 @@ def _write(write: Write, write_file: WriteFile) -> Write:
         write_file(write.controller, file, value)
         return write._replace(file=file, value=value, instead=None)
     return write
+
+
+def _explain_shares(write: Write) -> None:
+    """The kernel bends shares into its range instead of refusing them; the texts are runc's."""
+    if write.file == "cpu.shares":
+        bound = (
+            "minimum allowed cpu-shares is 2"
+            if int(write.value) < 2
+            else "maximum allowed cpu-shares is 262144"
+        )
+        raise OSError(errno.EINVAL, f"the {bound}")
 
 
 def was_taken(write: Write, text: str) -> bool:

@@ -33,6 +33,7 @@ _COMMON = {
     "openat2": 437,
     "pidfd_getfd": 438,
     "mount_setattr": 442,
+    "quotactl_fd": 443,
 }
 _X86_64 = {
     "rt_sigaction": 13,

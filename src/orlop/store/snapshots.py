@@ -23,6 +23,7 @@ from orlop.base.errors import Kind, NotFound, OrlopError
 from orlop.base.ids import LeaseId, SnapshotKey
 from orlop.oci.digest import Digest
 from orlop.procs.workers import Workers
+from orlop.store import writablequota
 from orlop.store.db import Database, StoreFull, Tx
 from orlop.store.files import ensure_directory
 from orlop.store.layerfile import TAR_OFFSET
@@ -300,6 +301,7 @@ class Snapshots:
     def _to_trash(self, folder: str) -> str | None:
         """Out of sight by one rename. A path if there is more to remove than empty directories."""
         trash = os.path.join(self._trash, ids.new_token())
+        writablequota.release(os.path.join(folder, "upper"))
         try:
             os.rename(folder, trash)
         except FileNotFoundError:
