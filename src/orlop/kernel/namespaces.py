@@ -20,6 +20,7 @@ __all__ = [
     "CLONE_PARENT",
     "CLONE_PIDFD",
     "FLAG_OF_KIND",
+    "TIME_FLAG",
     "NamespaceId",
     "namespace_id",
     "open_namespace",
@@ -41,6 +42,9 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
+
+TIME_FLAG = CLONE_NEWTIME if os.path.exists("/proc/self/ns/time") else 0
+"""Of a time namespace, where the kernel has them (Linux 5.6); clone3 takes it, clone does not."""
 
 FLAG_OF_KIND = {
     "mnt": CLONE_NEWNS,

@@ -24,6 +24,7 @@ from orlop.kernel.namespaces import (
     CLONE_NEWPID,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
+    TIME_FLAG,
     setns,
 )
 from orlop.kernel.userns import become_root
@@ -46,7 +47,9 @@ __all__ = ["Execs"]
 
 MAX_EXECS = 4096
 _KEPT_RESULTS = 1024
-_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWCGROUP
+_NAMESPACES = (
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWCGROUP | TIME_FLAG
+)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from orlop.kernel.namespaces import (
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWUTS,
+    TIME_FLAG,
     setns,
 )
 from orlop.procs.channel import Channel, ChannelBroken, channel_pair, close_all
@@ -183,7 +184,7 @@ def namespaces_of(spec: ContainerSpec, ahead: Ahead, joins: list[tuple[int, int]
 
     One made ahead is joined. What belongs to one that this container has no use for is given back.
     """
-    flags = CLONE_NEWPID if spec.pid == "private" else 0
+    flags = (CLONE_NEWPID if spec.pid == "private" else 0) | TIME_FLAG
     for kind, flag, value, own, mounted in (
         ("network", CLONE_NEWNET, spec.network, {"none"}, "sys"),
         ("ipc", CLONE_NEWIPC, spec.ipc, {"private", "none", "shareable"}, "queues"),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from orlop.kernel import capabilities
 from orlop.kernel.cgroup import Cgroup, Mode
+from orlop.kernel.namespaces import TIME_FLAG
 from orlop.kernel.openat import RootedDir
 from orlop.runtime.confine import ProcessPlan
 from orlop.runtime.plan import hidden_paths
@@ -88,6 +89,7 @@ def _namespace_difference(pid: int, spec: ContainerSpec) -> str:
         "pid": spec.pid != "host",
         "uts": spec.uts != "host",
         "cgroup": spec.cgroupns == "private",
+        "time": bool(TIME_FLAG),
     }
     for name, is_own in own.items():
         if is_own and _same(f"/proc/{pid}/ns/{name}", f"/proc/self/ns/{name}"):

@@ -1,6 +1,10 @@
 """What a container sees and may do."""
 
+import hashlib
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +218,20 @@ def test_binds_tmpfs_and_their_options(containers, tmp_path):
     assert (source / "new").read_text() == "new\n"
 
 
+def test_a_read_only_bind_is_read_only_in_every_mount_below(containers, tmp_path):
+    (tmp_path / "shared/sub").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "x", tmp_path / "shared/sub"], check=True)
+    try:
+        (tmp_path / "shared/sub/kept").write_text("kept\n")
+        mounts = (MountSpec("bind", "/in", str(tmp_path / "shared"), ("rbind", "ro", "rprivate")),)
+        output = containers(lambda h: h.shell("cat /in/sub/kept; echo x > /in/sub/new", mounts=mounts))
+    finally:
+        subprocess.run(["umount", tmp_path / "shared/sub"], check=True)
+
+    assert output.text == "kept\n"
+    assert b"Read-only file system" in output.stderr
+
+
 def test_links_in_the_image_do_not_lead_mounts_to_the_host(containers, tmp_path):
     canary = tmp_path / "canary"
     canary.mkdir()
@@ -295,9 +313,47 @@ def test_interpreter_cannot_be_written_through_proc_exe(containers):
     assert b"Permission denied" in output.stderr or b"Read-only" in output.stderr
 
 
-def test_entrypoint_proc_self_exe_gets_a_read_only_interpreter(containers, rootfs):
-    with pytest.raises(StartFailed):
-        containers(lambda h: h.run("/proc/self/exe"))
+@pytest.mark.parametrize("way", ["entrypoint", "shebang", "link", "loader"])
+def test_the_interpreter_is_read_only_to_an_image_that_executes_it(containers, tmp_path, way):
+    """CVE-2019-5736: the image makes init execute its own binary, and takes its loader's place."""
+    binary = Path(os.path.realpath(sys.executable))
+    before = hashlib.sha256(binary.read_bytes()).hexdigest()
+    evil = tmp_path / "evil"
+    (evil / "bin").mkdir(parents=True)
+    (evil / "bin/script").write_text("#!/proc/self/exe\n")
+    (evil / "bin/script").chmod(0o755)
+    (evil / "bin/link").symlink_to("/proc/self/exe")
+    if way == "loader":
+        for library in loaded_by(binary):
+            (evil / library.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, evil / library.lstrip("/"))
+    program = {"entrypoint": "/proc/self/exe", "loader": "/proc/self/exe", "shebang": "/bin/script"}
+    # Opened for reading first, as the exploit does; the mount is what keeps it from writing later.
+    code = (
+        "import os, sys; fd = os.open('/proc/self/exe', os.O_RDONLY); "
+        "os.fstatvfs(fd).f_flag & os.ST_RDONLY or sys.exit(1)\n"
+        "try: os.open(f'/proc/self/fd/{fd}', os.O_WRONLY)\n"
+        "except OSError: sys.exit(77)"
+    )
+    library = os.path.dirname(os.__file__)
+    mounts = (MountSpec("bind", library, library, ("rbind", "ro")),) if way == "loader" else ()
+
+    async def scenario(h):
+        spec = h.spec(program.get(way, "/bin/link"), "-I", "-S", "-c", code, mounts=mounts)
+        spec = replace(spec, root=replace(spec.root, lowers=(str(evil), *spec.root.lowers)))
+        try:
+            task = await h.runtime.start(spec)
+        except StartFailed:
+            return None
+        return (await task.wait()).exit_code
+
+    assert containers(scenario) == (77 if way == "loader" else None)
+    assert hashlib.sha256(binary.read_bytes()).hexdigest() == before
+
+
+def loaded_by(binary):
+    shown = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False).stdout
+    return [word for word in shown.split() if word.startswith("/")]
 
 
 def test_read_only_root(containers):
