@@ -39,6 +39,7 @@ from orlop.engine.hostfacts import HostFacts, read_host_facts, read_pid_max
 from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.images import Images
 from orlop.engine.networks import Networks, NetworkUser
+from orlop.engine.ooms import OomEvents
 from orlop.engine.reconcile import Reconciler
 from orlop.engine.removal import Remover
 from orlop.engine.requests import HostConfig
@@ -46,9 +47,11 @@ from orlop.engine.running import Hooks, Runner
 from orlop.engine.runtimes import RuntimeCatalog, find_runtimes
 from orlop.engine.securityopts import ensure_apparmor_profile, read_seccomp_profile
 from orlop.engine.services import Services
+from orlop.engine.stats_history import StatsHistory
 from orlop.engine.stopping import Stopper
 from orlop.engine.summaries import ListOptions
 from orlop.engine.system import System, SystemSettings, SystemSources, driver_status
+from orlop.engine.userns import UserMaps, read_settings
 from orlop.engine.volumes import Volumes
 from orlop.images.removal import ImageUser
 from orlop.images.store import ImageStore
@@ -100,6 +103,7 @@ class Plant:
     def tidy(self) -> None:
         """Begin to forget what a crash left; nobody waits for it."""
         self.services.later(self._collect(), "tidy")
+        self.services.later(self.engine.history.run(), "stats history")
 
     async def _collect(self) -> None:
         await self.collector.recover()
@@ -136,8 +140,9 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     remover = Remover(services, runner, stopper)
     health = HealthChecks(services, HealthActions(services, stopper).failing)
     hooks.remove = remover.auto_remove
-    hooks.on_start.append(health.started)
-    hooks.on_adopt.append(health.adopted)
+    ooms = OomEvents(services)
+    hooks.on_start += [health.started, ooms.started]
+    hooks.on_adopt += [health.adopted, ooms.adopted]
     hooks.on_exit.append(health.ended)
     containers = Containers(services, runner, stopper, remover)
     images, puller, registry = _images(settings, services, store)
@@ -166,6 +171,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
             services.defaults.runtimes,
         ),
         events=events,
+        history=StatsHistory(services, settings.stats_interval_s),
     )
     return Plant(
         engine,
@@ -241,6 +247,9 @@ def _services(
         exec_root=settings.exec_root,
         boot_id=read_boot_id(),
         apply_changes=apply_changes,
+        user_maps=UserMaps(
+            read_settings(settings.userns_mode, settings.userns_pool, settings.userns_remap),
+        ),
     )
 
 
@@ -376,6 +385,7 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             is_experimental=settings.is_experimental,
             cdi_spec_dirs=settings.cdi_spec_dirs,
             default_security=settings.default_security,
+            has_user_namespaces=settings.userns_mode != "host" or bool(settings.userns_remap),
             no_new_privileges=settings.no_new_privileges,
             seccomp_profile=settings.seccomp_profile,
             has_apparmor=facts.has_apparmor,

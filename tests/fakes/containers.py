@@ -70,6 +70,10 @@ class FakeTask:
         if number == 9 or self._obeys:
             self.end(128 + number)
 
+    async def wait_oom(self, seen):
+        await asyncio.shield(self._exit)
+        raise TaskGone("gone")
+
     async def pause(self):
         self.is_frozen = True
 

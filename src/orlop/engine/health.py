@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from orlop.base import ids, log
@@ -197,7 +197,37 @@ class _Monitor:
     async def _run_command(self) -> tuple[int, bytes]:
         process = process_spec(self._container.record, self._services.defaults, self._command)
         spec = ExecSpec(ids.new_hex_id(), process)
-        exec_task = await self._task.exec(spec, AttachSpec(False, True, True))
+        with self._told(spec.id) as ended:
+            exec_task = await self._task.exec(spec, AttachSpec(False, True, True))
+            code, output = await self._finish(exec_task)
+            ended(code)
+        return code, output
+
+    @contextlib.contextmanager
+    def _told(self, exec_id: str) -> Iterator[Callable[[int], None]]:
+        """A probe is an exec like others to those who listen to events."""
+
+        def tell(action: str, **facts: str) -> None:
+            emit(self._services, self._container, action, execID=exec_id, **facts)
+
+        words = " ".join(self._command[1:])
+        tell(f"exec_create: {self._command[0]} {words}")
+        tell(f"exec_start: {self._command[0]} {words}")
+        code = _TIMED_OUT
+
+        def ended(exit_code: int) -> None:
+            nonlocal code
+            code = exit_code
+
+        try:
+            yield ended
+        except StartFailed as error:
+            code = error.exit_code
+            raise
+        finally:
+            tell("exec_die", exitCode=str(code if code >= 0 else 137))
+
+    async def _finish(self, exec_task: ExecTask) -> tuple[int, bytes]:
         output = bytearray()
         try:
             async with asyncio.timeout(self._timeout_s):

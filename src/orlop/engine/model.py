@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orlop.base.ids import ContainerId
+from orlop.engine.idmaps import IdMap
 from orlop.engine.lifecycle import Status
 from orlop.engine.requests import (
     NO_EXTRAS,
@@ -82,6 +83,7 @@ class Record:
     mounts: tuple[MountRecord, ...]
     orlop: OrlopConfig = NO_EXTRAS
     pending: Settings | None = None  # changed while it ran: its own from the next start on
+    id_map: IdMap | None = None  # of its user namespace; None = the ids of the host
 
     @property
     def all_mounts(self) -> tuple[MountRecord, ...]:
@@ -141,6 +143,7 @@ class Container:
         "row_parts",
         "state",
         "task",
+        "told_oom_kills",
         "watcher",
         "workspace",
     )
@@ -159,6 +162,7 @@ class Container:
         self.removal_waiters: set[asyncio.Future[State]] = set()
         self.attachments: list[Attachment] = []
         self.exec_ids: set[str] = set()
+        self.told_oom_kills = 0  # of this run
         self.health_log: deque[HealthLog] = deque(maxlen=_HEALTH_LOG_ENTRIES)
         self.row_parts: RowParts | None = None
         self.workspace: Workspace | None = None  # layers mounted; None until it is needed

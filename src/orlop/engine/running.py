@@ -190,7 +190,7 @@ class Runner:
 
     def _emit_die(self, container: Container) -> None:
         state = container.state
-        if state.is_oom_killed:
+        if state.is_oom_killed and not container.told_oom_kills:
             emit(self._services, container, "oom")
         ran_s = max(state.finished_ns - state.started_ns, 0) // _NANO
         emit(self._services, container, "die", exitCode=str(state.exit_code), execDuration=str(ran_s))

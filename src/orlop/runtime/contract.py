@@ -117,6 +117,7 @@ class Stats:
     cpu_total_ns: int = 0
     cpu_user_ns: int = 0
     cpu_kernel_ns: int = 0
+    cpu_each_ns: Sequence[int] = ()  # by processor; empty on cgroup v2
     cpu_system_ns: int = 0  # the whole host's busy and idle time, as Docker's system_cpu_usage
     online_cpus: int = 0
     throttled_periods: int = 0
@@ -204,6 +205,13 @@ class Task(Protocol):
 
     async def is_paused(self) -> bool:
         """True when frozen by `pause`."""
+
+    async def wait_oom(self, seen: int | None) -> int:
+        """How many processes were killed for lack of memory, once that is more than `seen`; at once for None.
+
+        Raises:
+            TaskGone: the container has ended first.
+        """
 
     async def stats(self) -> Stats:
         """Read the counters now."""

@@ -29,6 +29,7 @@ def build_handlers(supervisor: Supervisor) -> dict[str, Handler]:
         "hello": lambda *_: {"version": PROTOCOL_VERSION, "id": supervisor.spec.id},
         "wait-started": lambda _body, _fds, pending: supervisor.wait_started(pending),
         "wait-exit": lambda _body, _fds, pending: supervisor.wait_exit(pending),
+        "wait-oom": lambda body, _fds, pending: supervisor.ooms.wait(body.get("seen"), pending),
         **_process_handlers(supervisor),
         **_exec_handlers(supervisor),
         **_resource_handlers(supervisor),

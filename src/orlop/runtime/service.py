@@ -199,6 +199,10 @@ class SupervisedTask:
         """See `contract.Task.is_paused`."""
         return bool((await self._ask("is-paused"))["is_paused"])
 
+    async def wait_oom(self, seen: int | None) -> int:
+        """See `contract.Task.wait_oom`."""
+        return int((await self._ask("wait-oom", {"seen": seen}))["count"])
+
     async def stats(self) -> Stats:
         """See `contract.Task.stats`."""
         data = await self._ask("stats")

@@ -31,11 +31,13 @@ from orlop.runtime.driving import Driver, DriverFactory
 from orlop.runtime.execs import Execs
 from orlop.runtime.handlers import build_handlers
 from orlop.runtime.launch import Launched, Pipes, launch_container, open_pipes
+from orlop.runtime.logarchive import Compressor
 from orlop.runtime.logsenders import ServiceError
 from orlop.runtime.logshipping import LogShipping, start_shipping
 from orlop.runtime.logwriter import LogWriter
 from orlop.runtime.loop import READ, Loop
 from orlop.runtime.mapped import launch_mapped
+from orlop.runtime.oom import OomReports
 from orlop.runtime.plan import plan_init
 from orlop.runtime.server import Pending, Server
 from orlop.runtime.spec import (
@@ -48,6 +50,7 @@ from orlop.runtime.spec import (
     to_json,
 )
 from orlop.runtime.speccodec import attach_spec_from_json, container_spec_from_json
+from orlop.runtime.strangers import Strangers
 from orlop.runtime.streams import READ_BYTES, STALL_LIMIT_S
 from orlop.runtime.supervised import Events, Supervised
 
@@ -147,6 +150,7 @@ class Supervisor:
         self.spec = spec
         self.driver: Driver | None = None
         self._drivers = drivers
+        self._strangers: Strangers | None = None
         self.loop = Loop()
         self.run_fd = os.open(spec.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.cgroup: Cgroup = contain.cgroup_of(spec, host)
@@ -161,7 +165,7 @@ class Supervisor:
         self._waiting_start: list[Pending] = []
         self._waiting_exit: list[Pending] = []
         self._is_told = False  # somebody knows that the container has started
-        self._oom_kills = 0
+        self.ooms = OomReports(self.loop, self.cgroup)
         self._server: Server | None = None
         self._socket_inode = 0
 
@@ -206,7 +210,7 @@ class Supervisor:
             sink=self._log,
             buffer=self.buffer,
             closes_stdin=self.spec.process.stdin_once and not self.spec.process.has_tty,
-            events=Events(self._started, self._start_failed, self._ended, self._done, self._settled),
+            events=Events(self._started, self._start_failed, self._ended, self._done, self.settled),
         )
         for spec, sock in attachments:
             self.init.streams.attach(spec, sock)
@@ -232,6 +236,7 @@ class Supervisor:
         if self._drivers is None:
             raise ValueError(f"runtime {self.spec.runtime.name} cannot be driven here")
         self.driver = self._drivers(self.spec, self.cgroup)
+        self._strangers = Strangers(self.loop, self._known)
         return self.driver.launch(self.cgroup_fd, pipes)
 
     def _reap(self, pidfd: int) -> None:
@@ -240,9 +245,17 @@ class Supervisor:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
 
-    def _settled(self) -> None:
+    def settled(self) -> None:
+        """A driver has ended."""
         if self.driver is not None:
             self.driver.settle()
+        if self._strangers is not None:
+            self._strangers.reap()
+
+    def _known(self) -> set[int] | None:
+        if self.driver is None or self.driver.is_busy:
+            return None
+        return self.execs.pids() | ({self.init.pid} if self.init and self.init.exit_code is None else set())
 
     def _open_log(self) -> OSError | None:
         if self.spec.log.driver == "none":
@@ -252,6 +265,9 @@ class Supervisor:
                 self.spec.log.directory,
                 max_size_bytes=self.spec.log.max_size_bytes,
                 max_files=self.spec.log.max_files,
+                on_full=Compressor(self.spec.log.directory).start
+                if self.spec.log.is_compressed
+                else _nothing,
             )
             if self.spec.log.service is not None:
                 self._shipping = start_shipping(self.spec.log)
@@ -290,6 +306,7 @@ class Supervisor:
             self._is_told = True
         self._waiting_start.clear()
         self._write_record()
+        self.ooms.start()
 
     def _start_failed(self, failure: dict[str, Any]) -> None:
         message = contain.start_failure_text(failure)
@@ -341,7 +358,7 @@ class Supervisor:
 
     def _ended(self) -> None:
         """The first process is gone: so is everything else of the container."""
-        self._oom_kills = self.cgroup.oom_kill_count()
+        self.ooms.finish()
         self.execs.container_ended()
         if self.spec.pid != "private":
             self.cgroup.kill_nowait()
@@ -352,7 +369,7 @@ class Supervisor:
             exit_code=self.failure.exit_code if self.failure else self.init.exit_code or 0,
             error=str(self.failure.message) if self.failure else "",
             finished_at_ns=SystemClock().now_ns(),
-            is_oom_killed=self._oom_kills > 0,
+            is_oom_killed=self.ooms.count > 0,
             started_at_ns=self.init.started_at_ns,
         )
         self._finish(record)
@@ -363,6 +380,7 @@ class Supervisor:
             self._log.close()
         if self._shipping is not None:
             self._shipping.finish()
+        self.ooms.finish()
         failpoints.hit("supervisor.exit.before-destroy")
         if self.driver is not None:
             self.driver.finish()
@@ -405,6 +423,10 @@ class Supervisor:
         if self.init is not None:
             self.init.close()
         close_all([self.run_fd] if self.cgroup_fd is None else [self.run_fd, self.cgroup_fd])
+
+
+def _nothing() -> None:
+    return
 
 
 def _is_hung_up(sock: socket.socket) -> bool:
