@@ -73,6 +73,9 @@ class Settings:
     shm_size_bytes: int = 64 << 20
     no_new_privileges: bool = False
     default_security: str = "docker"
+    userns_mode: str = "host"  # of containers that ask for none: host or auto
+    userns_pool: str = ""
+    userns_remap: str = ""
     seccomp_profile: str = "builtin"  # or "unconfined", or a file's path
     max_downloads: int = 3
     max_uploads: int = 5
@@ -81,6 +84,7 @@ class Settings:
     dns_options: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     shutdown_timeout_s: int = 15
+    stats_interval_s: int = 60
     notes: tuple[str, ...] = ()
 
 
@@ -126,6 +130,9 @@ FLAGS: tuple[Flag, ...] = (
     _f("default-ulimit", LIST, "default-ulimits", help="NAME=SOFT[:HARD] of containers (repeatable)"),
     _f("default-shm-size", TEXT, help="size of /dev/shm"),
     _f("no-new-privileges", BOOL, help="no container gains privileges"),
+    _f("default-userns-mode", TEXT, help="user namespace of containers: host or auto (a range of ids each)"),
+    _f("userns-pool", TEXT, help="ids for automatic ranges, START:COUNT (default: of orlop in /etc/subuid)"),
+    _f("userns-remap", TEXT, help="one map for all containers, from /etc/subuid: default, USER or USER:GROUP"),
     _f("default-security", TEXT, help="preset of containers: docker or hardened"),
     _f("seccomp-profile", TEXT, help="seccomp profile of containers: builtin, unconfined or a file"),
     _f("max-concurrent-downloads", NUMBER, help="layers fetched at a time by a pull"),
@@ -135,6 +142,7 @@ FLAGS: tuple[Flag, ...] = (
         "shutdown-timeout", NUMBER, help="seconds that containers get at a shutdown with --live-restore=false"
     ),
     _f("cdi-spec-dir", LIST, "cdi-spec-dirs", help="directory of CDI spec files (repeatable)"),
+    _f("stats-interval", NUMBER, help="seconds between readings of the stats history (60; 0: none)"),
     _f("dns", LIST, help="DNS server of containers (repeatable)"),
     _f("dns-opt", LIST, "dns-opts", help="DNS option (repeatable)"),
     _f("dns-search", LIST, help="DNS search domain (repeatable)"),
@@ -189,7 +197,6 @@ FLAGS: tuple[Flag, ...] = (
     _f("storage-driver", TEXT, short="s", has_effect=False),
     _f("storage-opt", LIST, "storage-opts", has_effect=False),
     _f("swarm-default-advertise-addr", TEXT, has_effect=False),
-    _f("userns-remap", TEXT, help="refused: containers share the user ids of the host"),
 )
 _BY_NAME = {flag.name: flag for flag in FLAGS}
 _BY_SHORT = {flag.short: flag for flag in FLAGS if flag.short}
@@ -351,10 +358,8 @@ def _shown(value: Any) -> str:
 
 
 def _settings(values: Values) -> Settings:
-    if values.get("userns-remap"):
-        raise InvalidInput(
-            "--userns-remap is not supported", hint="containers share the host's user ids for now"
-        )
+    if values.get("userns-remap") and values.get("default-userns-mode"):
+        raise InvalidInput("--userns-remap and --default-userns-mode exclude one another")
     is_debug = bool(values.get("debug", False))
     driver = values.get("log-driver", "json-file")
     _check_log(driver, dict(_pairs(values, "log-opt")))
@@ -389,6 +394,9 @@ def _settings(values: Values) -> Settings:
         ulimits=tuple(_parse_ulimit(text) for text in values.get("default-ulimit", ())),
         shm_size_bytes=_parse_size(values.get("default-shm-size", "64m")),
         no_new_privileges=values.get("no-new-privileges", False),
+        userns_mode=_word(values, "default-userns-mode", ("host", "auto")),
+        userns_pool=values.get("userns-pool", ""),
+        userns_remap=values.get("userns-remap", ""),
         default_security=_word(values, "default-security", ("docker", "hardened")),
         seccomp_profile=values.get("seccomp-profile") or "builtin",
         max_downloads=max(values.get("max-concurrent-downloads", 3), 1),
@@ -399,6 +407,7 @@ def _settings(values: Values) -> Settings:
         dns_options=tuple(values.get("dns-opt", ())),
         dns_search=tuple(values.get("dns-search", ())),
         shutdown_timeout_s=values.get("shutdown-timeout", 15),
+        stats_interval_s=max(values.get("stats-interval", 60), 0),
         notes=tuple(f"--{name} has no effect" for name in values if not _BY_NAME[name].has_effect),
     )
 

@@ -20,6 +20,7 @@ COMMAND = Command(
     (
         Flag("all", "a", "bool", text="Show all containers (default shows just running)"),
         Flag("format", text="Format output using a Go template, 'table TEMPLATE' or 'json'"),
+        Flag("history", kind="bool", text="Show the readings of the last hours instead (extension)"),
         Flag("no-stream", kind="bool", text="Disable streaming stats and only pull the first result"),
         Flag("no-trunc", kind="bool", text="Do not truncate output"),
     ),
@@ -35,6 +36,15 @@ _COLUMNS = {
     "BlockIO": "BLOCK I/O",
     "PIDs": "PIDS",
 }
+_PAST_COLUMNS = {
+    "Name": "NAME",
+    "Time": "TIME",
+    "CPUPerc": "CPU %",
+    "MemUsage": "MEM USAGE / LIMIT",
+    "NetIO": "NET I/O",
+    "BlockIO": "BLOCK I/O",
+    "PIDs": "PIDS",
+}
 _DEFAULT = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
 _AT_ONCE = 16
 _CLEAR = "\x1b[2J\x1b[H"
@@ -43,6 +53,8 @@ _Stats = Mapping[str, Any]
 
 def run(context: Context, parsed: Parsed) -> int:
     """Print one table, or a new one whenever all containers have answered, until interrupted."""
+    if parsed["history"]:
+        return _history(context, parsed)
     clears = is_terminal(sys.stdout) and not parsed["format"]
     while True:
         rows = _rows(context, parsed)
@@ -57,10 +69,35 @@ def run(context: Context, parsed: Parsed) -> int:
             time.sleep(1)
 
 
+def _history(context: Context, parsed: Parsed) -> int:
+    rows = []
+    for name in parsed.args or _names(context, parsed):
+        found = context.client.call("GET", path_of("containers", name, "stats", "history"))
+        rows += [_past_row(found["Name"], item) for item in found["Samples"] or ()]
+    context.print(format_rows(parsed["format"], rows, _PAST_COLUMNS, tuple(_PAST_COLUMNS)), end="")
+    return 0
+
+
+def _past_row(name: str, item: _Stats) -> dict[str, Any]:
+    received, sent = item["NetworkReceivedBytes"], item["NetworkSentBytes"]
+    return {
+        "Name": name.lstrip("/"),
+        "Time": item["Read"][:19] + "Z",
+        "CPUPerc": f"{item['CpuPercent']:.2f}%",
+        "MemUsage": f"{_binary(item['MemoryBytes'])} / {_binary(item['MemoryLimitBytes'])}",
+        "NetIO": f"{human_size(received, 3)} / {human_size(sent, 3)}",
+        "BlockIO": f"{human_size(item['BlockReadBytes'], 3)} / {human_size(item['BlockWrittenBytes'], 3)}",
+        "PIDs": str(item["Pids"]),
+    }
+
+
+def _names(context: Context, parsed: Parsed) -> tuple[str, ...]:
+    found = context.client.call("GET", "/containers/json", {"all": parsed["all"] or None})
+    return tuple(item["Id"] for item in found)
+
+
 def _rows(context: Context, parsed: Parsed) -> list[dict[str, Any]]:
-    names = parsed.args or tuple(
-        item["Id"] for item in context.client.call("GET", "/containers/json", {"all": parsed["all"] or None})
-    )
+    names = parsed.args or _names(context, parsed)
     from concurrent.futures import ThreadPoolExecutor
 
     def read(name: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from orlop.engine.containers import Containers
 from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
 from orlop.engine.networks import Networks
+from orlop.engine.stats_history import StatsHistory
 from orlop.engine.volumes import Volumes
 
 if TYPE_CHECKING:
@@ -35,3 +36,4 @@ class Engine:
     builds: Builds
     system: System
     events: EventBus
+    history: StatsHistory

@@ -94,8 +94,10 @@ def _cpu(stats: Stats | None) -> dict[str, Any]:
             "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
             "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
         }
+    each = {"percpu_usage": list(stats.cpu_each_ns)} if stats.cpu_each_ns else {}
     return {
-        "cpu_usage": {
+        "cpu_usage": each
+        | {
             "total_usage": stats.cpu_total_ns,
             "usage_in_kernelmode": stats.cpu_kernel_ns,
             "usage_in_usermode": stats.cpu_user_ns,

@@ -29,6 +29,7 @@ def read_stats(cgroup: Cgroup, init_pid: int) -> dict[str, Any]:
         cpu_total_ns=reading.cpu.total_ns,
         cpu_user_ns=reading.cpu.user_ns,
         cpu_kernel_ns=reading.cpu.system_ns,
+        cpu_each_ns=reading.cpu.percpu_ns,
         cpu_system_ns=_host_cpu_ns(),
         online_cpus=os.cpu_count() or 1,
         throttled_periods=reading.cpu.throttled_periods,

@@ -103,6 +103,10 @@ async def stats(engine: Engine, request: Request) -> Answer:
     return json_lines(engine.containers.stats_stream(name))
 
 
+async def stats_history(engine: Engine, request: Request) -> Answer:
+    return json_response(engine.history.view(request.params["id"]))
+
+
 async def resize(engine: Engine, request: Request) -> Answer:
     rows, columns = request.query.get_int("h"), request.query.get_int("w")
     await engine.containers.resize(request.params["id"], rows, columns)
@@ -207,6 +211,7 @@ ROUTES = (
     Route("ContainerLogs", "GET", "/containers/{id}/logs", logs),
     Route("ContainerChanges", "GET", "/containers/{id}/changes", changes),
     Route("ContainerStats", "GET", "/containers/{id}/stats", stats),
+    Route("ContainerStatsHistory", "GET", "/containers/{id}/stats/history", stats_history),  # ours
     Route("ContainerResize", "POST", "/containers/{id}/resize", resize, scope="operate"),
     Route("ContainerStart", "POST", "/containers/{id}/start", start, scope="operate"),
     Route("ContainerStop", "POST", "/containers/{id}/stop", stop, scope="operate"),
