@@ -1,0 +1,1 @@
+"""The verbs of `orlop-runtime`, one module for each family."""

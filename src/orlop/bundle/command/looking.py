@@ -1,0 +1,144 @@
+"""state, list, ps, features, spec."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from orlop.bundle.command.calling import Call, Verb
+from orlop.bundle.command.flags import Flag
+from orlop.bundle.records import Record, Status, oci_state
+from orlop.bundle.refusal import Refused
+
+__all__ = ["VERBS"]
+
+
+def state(call: Call) -> int:
+    """state: one container as JSON."""
+    record, status = call.container()
+    _print_json(_document(record, status))
+    return 0
+
+
+def list_containers(call: Call) -> int:
+    """list: all of them."""
+    style = call.parsed.text("format", "table")
+    if style not in ("table", "json"):
+        raise Refused("invalid format option")
+    rows = []
+    for name in call.store.ids():
+        record = call.store.load(name)
+        rows.append(_document(record, call.store.status(record)))
+    if call.parsed.is_set("quiet"):
+        _write("".join(f"{row['id']}\n" for row in rows))
+    elif style == "json":
+        _write(json.dumps(rows or None))
+    else:
+        keys = ("id", "pid", "status", "bundle", "created", "owner")
+        table = [[key.upper() for key in keys], *([str(row[key]) for key in keys] for row in rows)]
+        widths = [max(12, 3 + max(len(line[column]) for line in table)) for column in range(len(keys))]
+        for line in table:
+            _write(
+                "".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+            )
+    return 0
+
+
+def processes(call: Call) -> int:
+    """ps: the processes of a container, by ps(1) or as a list of ids."""
+    style = call.parsed.text("format", "table")
+    if style not in ("table", "json"):
+        raise Refused("invalid format option")
+    record, _ = call.container()
+    try:
+        pids = record.cgroup().pids()
+    except FileNotFoundError:
+        pids = []
+    if style == "json":
+        _write(json.dumps(pids))
+        return 0
+    import subprocess  # noqa: TID251 - the command is no daemon, and ps is the host's
+
+    words = call.parsed.words[1:] or ["-ef"]
+    result = subprocess.run(["ps", *words], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise Refused(f"ps: {result.stderr.strip()}")
+    lines = result.stdout.splitlines()
+    columns = lines[0].split() if lines else []
+    if "PID" not in columns:
+        raise Refused("couldn't find PID field in ps output")
+    wanted, column = {str(pid) for pid in pids}, columns.index("PID")
+    for number, line in enumerate(lines):
+        if number == 0 or line.split()[column] in wanted:
+            _write(line + "\n")
+    return 0
+
+
+def features(_: Call) -> int:
+    """features: what this runtime knows, whatever the host can."""
+    from orlop.bundle.knowledge import features_document
+
+    _print_json(features_document())
+    return 0
+
+
+def spec(call: Call) -> int:
+    """spec: a config.json to begin with."""
+    from orlop.bundle.knowledge import starting_config
+
+    path = os.path.join(call.parsed.text("bundle") or ".", "config.json")
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            json.dump(starting_config(is_rootless=call.parsed.is_set("rootless")), file, indent="\t")
+    except FileExistsError:
+        raise Refused("File config.json exists. Remove it first") from None
+    return 0
+
+
+def _document(record: Record, status: Status) -> dict[str, Any]:
+    """The state with what runc adds, in its order."""
+    document = oci_state(record, status)
+    found = {key: document[key] for key in ("ociVersion", "id", "pid", "status", "bundle")}
+    found |= {"rootfs": record.rootfs, "created": record.created}
+    if record.annotations:
+        found["annotations"] = record.annotations
+    return found | {"owner": record.owner}
+
+
+def _print_json(document: Any) -> None:
+    _write(json.dumps(document, indent=2) + "\n")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+_FORMAT = Flag(short="f", help="table or json")
+VERBS = {
+    "state": Verb(state, "print the state of a container"),
+    "list": Verb(
+        list_containers,
+        "list containers",
+        "",
+        {"format": _FORMAT, "quiet": Flag("flag", "q", "only ids")},
+        (0, 0),
+    ),
+    "ps": Verb(
+        processes,
+        "list the processes of a container",
+        "<container-id> [ps options]",
+        {"format": _FORMAT},
+        (1, None),
+    ),
+    "features": Verb(features, "print what this runtime supports", "", {}, (0, 0)),
+    "spec": Verb(
+        spec,
+        "write a config.json",
+        "",
+        {"bundle": Flag(short="b", help="where"), "rootless": Flag("flag", help="with a user namespace")},
+        (0, 0),
+    ),
+}
