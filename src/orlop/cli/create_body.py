@@ -126,7 +126,7 @@ def _lines(text: str) -> list[str]:
 def _labels(parsed: Parsed, read_file: ReadFile) -> dict[str, str]:
     words: list[str] = []
     for path in parsed["label-file"]:
-        words += _lines(read_file(path))
+        words += [line for line in _lines(read_file(path)) if "=" in line]  # as docker
     return pairs([*words, *parsed["label"]])
 
 
