@@ -8,7 +8,6 @@ does not collect what a container in the host's pid namespace abandons.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -61,9 +60,14 @@ class ExternalDriver:
         self._under_way += 1
         return replace(launched, is_driver=True)
 
+    @property
+    def is_busy(self) -> bool:
+        """See `runtime.driving.Driver.is_busy`."""
+        return self._under_way > 0
+
     def settle(self) -> None:
         """See `runtime.driving.Driver.settle`."""
-        self._under_way -= 1
+        self._under_way = max(0, self._under_way - 1)
         self._settle_subreaper()
 
     def _settle_subreaper(self) -> None:
@@ -79,16 +83,9 @@ class ExternalDriver:
             log.warning("runtime not told of the end", container=self._spec.id, error=error)
             return
         launched.channel.close()
+        self._under_way = 0
         if not select.select([launched.pidfd], [], [], _DELETE_LIMIT_S)[0]:
             log.warning("runtime does not forget its container", container=self._spec.id)
             signal.pidfd_send_signal(launched.pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
         os.close(launched.pidfd)
-        self._end_children()
-
-    def _end_children(self) -> None:
-        """What a runtime that was killed half-way, or a sandbox of its own kind, has left to us."""
-        with contextlib.suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:
-            for word in file.read().split():
-                with contextlib.suppress(OSError):
-                    os.kill(int(word), signal.SIGKILL)

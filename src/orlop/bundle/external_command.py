@@ -40,7 +40,14 @@ class RuntimeFailed(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = _errno_words(message)
+
+
+def _errno_words(message: str) -> str:
+    """With errors of the system written as Go does it: the docker CLI looks for them by their letters."""
+    for words in (*_NOT_FOUND, *_NOT_EXECUTABLE):
+        message = message.replace(words.capitalize(), words)
+    return message
 
 
 def exit_code_of(message: str) -> int:
@@ -132,13 +139,10 @@ def _become(arguments: Sequence[str], fds: Sequence[int]) -> None:
 class Console:
     """Where a runtime hands over the master of a terminal: a socket in the present directory."""
 
-    NAME = "console.sock"
-
-    def __init__(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.NAME)
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(self.NAME)
+        self._listener.bind(name)
         self._listener.listen(1)
         self._listener.settimeout(_TERMINAL_LIMIT_S)
 
@@ -156,10 +160,6 @@ class Console:
                 _, control, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(4 * fds.itemsize))
         except TimeoutError:
             raise RuntimeFailed("the runtime handed over no terminal") from None
-        finally:
-            self._listener.close()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.NAME)
         for level, kind, data in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
@@ -169,3 +169,9 @@ class Console:
             raise RuntimeFailed("the runtime handed over no terminal")
         os.set_inheritable(fds[0], False)
         return fds[0]
+
+    def close(self) -> None:
+        """Take the socket away."""
+        self._listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.name)

@@ -154,16 +154,14 @@ def _make(job: Job, channel: Channel, arguments: list[str], spec: ProcessSpec, p
         job.call.run([*arguments, job.spec.id], job.standard_fds)
         _tell_program(channel, pid_path)
         return
-    private = f"{job.directory}/console-{os.getpid()}"
-    os.mkdir(private, 0o700)
-    os.chdir(private)  # the name of a socket must be short
+    os.chdir(job.directory)  # the name of a socket must be short, and runtimes go there, too
+    console = Console(f"console-{os.getpid()}.sock")
     try:
-        console = Console()
-        job.call.run([*arguments, "--console-socket", console.NAME, job.spec.id])
+        job.call.run([*arguments, "--console-socket", console.name, job.spec.id])
         master = console.receive()
     finally:
+        console.close()
         os.chdir("/")
-        bundledir.remove(private)
     if any(spec.tty_size):
         terminal.set_size(master, *spec.tty_size)
     _tell_program(channel, pid_path)

@@ -38,6 +38,10 @@ class Driver(Protocol):
             OSError: no process could be made.
         """
 
+    @property
+    def is_busy(self) -> bool:
+        """True while a launch is under way: a child that nobody knows may be what comes of it."""
+
     def settle(self) -> None:
         """A child that was launched has ended and is reaped."""
 

@@ -156,8 +156,7 @@ class Execs:
             assert item.running is not None
             self._end(item, item.running.exit_code or 0)
 
-        driver = self._supervisor.driver
-        return Events(started, failed, _nothing, done, driver.settle if driver is not None else _nothing)
+        return Events(started, failed, _nothing, done, self._supervisor.settled)
 
     def _end(self, item: _Exec, code: int) -> None:
         item.exit_code = code
@@ -186,6 +185,10 @@ class Execs:
         if item.running is None or item.exit_code is not None:
             raise TaskGone(f"exec {exec_id} is not running")
         return item.running
+
+    def pids(self) -> set[int]:
+        """Every process that is not reaped yet."""
+        return {item.running.pid for item in self._execs.values() if item.running and item.exit_code is None}
 
     def container_ended(self) -> None:
         """Their processes were killed with the pid namespace; without one, they are killed here."""

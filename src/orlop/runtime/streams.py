@@ -80,6 +80,7 @@ class Streams:
         self._attached: list[Attached] = []
         self._is_held = False
         self.input: InputPump | None = None
+        self.awaits_input = False  # clients' input is left where it is until there is somewhere to write it
 
     def add_output(self, fd: int, stream: int) -> None:
         """Read `fd` (owned from now on) until its end."""
@@ -91,6 +92,9 @@ class Streams:
     def set_input(self, fd: int) -> None:
         """Write what attachments send to `fd` (owned from now on, unless it is an output too)."""
         self.input = InputPump(self._loop, fd, is_shared=fd in self._outputs)
+        self.awaits_input = False
+        for client in list(self._attached):
+            client.start()
 
     @property
     def is_drained(self) -> bool:
@@ -368,7 +372,7 @@ class Attached:
             self._loop.unwatch(self._socket.fileno())
 
     def _wants_input(self) -> bool:
-        if not self._reads:
+        if not self._reads or (self._spec.has_stdin and self._streams.awaits_input):
             return False
         target = self._streams.input
         # Input that nobody wants is read and dropped, so that a closed client is noticed.

@@ -83,6 +83,7 @@ class Supervised:
             on_drained=self._drained,
         )
         pipes.close_child()
+        self.streams.awaits_input = spec.has_tty and spec.has_stdin
         if pipes.input >= 0:
             self.streams.set_input(pipes.input)
         if self._has_program:

@@ -344,6 +344,12 @@ class Supervisor:
         self._waiting_exit.append(pending)
         return None
 
+    def clear_log(self) -> dict[str, Any]:
+        """Remove what was logged so far."""
+        if self._log is not None and self.exit_record is None:
+            self._log.clear()
+        return {}
+
     def running(self) -> Supervised:
         """The first process.
 
