@@ -375,6 +375,7 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             api_version=version_text(MAX_VERSION),
             min_api_version=version_text(MIN_VERSION),
             driver_status=driver_status(layers.way, filesystem),
+            layer_mounts=layers.way,
             logging_driver=settings.log_driver,
             labels=settings.labels,
             insecure_registries=settings.insecure_registries,

@@ -18,6 +18,7 @@ from orlop.base.ids import ContainerId, SnapshotKey
 from orlop.engine import mounts, privileges
 from orlop.engine.health_actions import check_action
 from orlop.engine.hostconfig import HostDefaults, apply_defaults, check_config, check_host
+from orlop.engine.idmaps import IdMap
 from orlop.engine.merge import merge_config, path_and_args
 from orlop.engine.model import Container, MountRecord, Record, State
 from orlop.engine.names import check_name, random_name
@@ -67,12 +68,18 @@ async def _make(
     services: Services, request: CreateRequest, container_id: ContainerId, name: str
 ) -> Container:
     image = await services.images.resolve(request.config.image)
-    with services.catalog.making(container_id, image.id):
-        return await _make_from(services, request, container_id, name, image)
+    choosing = services.user_maps.choosing(container_id, request.host, services.catalog)
+    with services.catalog.making(container_id, image.id), choosing as id_map:
+        return await _make_from(services, request, container_id, name, image, id_map)
 
 
 async def _make_from(
-    services: Services, request: CreateRequest, container_id: ContainerId, name: str, image: Image
+    services: Services,
+    request: CreateRequest,
+    container_id: ContainerId,
+    name: str,
+    image: Image,
+    id_map: IdMap | None,
 ) -> Container:
     _check_platform(request.platform, image)
     inherited = image_run_config(image)
@@ -97,6 +104,7 @@ async def _make_from(
         networking=request.networking,
         mounts=resolved,
         orlop=request.orlop,
+        id_map=id_map,
     )
     container = Container(record, State())
     try:

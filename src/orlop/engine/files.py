@@ -97,7 +97,7 @@ class Files:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         payload: dict[str, Any] = {"path": _absolute(path), "keeps_kinds": keeps_kinds}
-        if takes_user:
+        if takes_user and container.record.config.user:  # without one, owners are as in the archive
             payload["user"] = container.record.config.user
         try:
             async with self._view(container) as view:
@@ -180,7 +180,7 @@ class Files:
         """How a worker gets at the root. A stopped container cannot start meanwhile."""
         task = container.task
         if task is not None and not own_root:
-            yield {"pid": task.pid}
+            yield {"pid": task.pid, "is_mapped": container.record.id_map is not None}
             return
         if task is not None:
             workspace = await workspace_of(self._services, container)

@@ -17,6 +17,7 @@ from orlop.engine.restart import check_policy
 from orlop.engine.runtimes import RuntimeCatalog
 from orlop.engine.securityopts import apply_preset, has_bare_system_paths
 from orlop.engine.signals import parse_signal
+from orlop.engine.userns import asked_mode
 from orlop.kernel.cgroup_support import Support
 
 __all__ = [
@@ -169,8 +170,7 @@ def _check_namespaces(host: HostConfig, config: ContainerConfig) -> None:
         raise InvalidInput(f"invalid PID mode: {pid[:100]}")
     if uts not in ("", "host"):
         raise InvalidInput(f"invalid UTS mode: {uts[:100]}")
-    if host.userns_mode not in ("", "host"):
-        raise InvalidInput(f"invalid user namespace mode: {host.userns_mode[:100]}")
+    asked_mode(host)
     if host.cgroupns_mode not in ("", "private", "host"):
         raise InvalidInput(f"invalid cgroup namespace mode: {host.cgroupns_mode[:100]}")
     if uts == "host" and (config.hostname or config.domainname):

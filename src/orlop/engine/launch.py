@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orlop.engine import privileges, securityopts
+from orlop.engine import privileges, securityopts, userns
 from orlop.engine.blockdevices import device_limits
 from orlop.engine.cdi_inject import inject
 from orlop.engine.hostconfig import MASKED_PATHS, HostDefaults
+from orlop.engine.idmaps import IdMap
 from orlop.engine.logdrivers import log_spec
 from orlop.engine.merge import process_env
 from orlop.engine.model import MountRecord, Record
@@ -49,6 +50,7 @@ class Namespaces:
     network: str = "none"
     ipc: str = "private"
     pid: str = "private"
+    user: str = ""  # the one to join, of a container that has none of its own
 
 
 def build_spec(
@@ -63,12 +65,15 @@ def build_spec(
     spec = ContainerSpec(
         id=record.id,
         run_dir=paths.run_dir,
-        root=RootSpec(root.lowers, root.upper, root.work, is_read_only=host.readonly_rootfs),
+        root=replace(root, is_read_only=host.readonly_rootfs, is_mapped=record.id_map is not None),
         process=_process(record, defaults),
         log=log_spec(record, paths.log_dir),
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname="" if host.uts_mode == "host" else config.domainname,
-        mounts=(*_own_files(record, paths), *(_mount_spec(mount) for mount in _by_depth(record.mounts))),
+        mounts=(
+            *_own_files(record, paths),
+            *(_mount_spec(mount, record.id_map) for mount in _by_depth(record.mounts)),
+        ),
         devices=privileges.devices(host),
         device_rules=privileges.check_device_rules(host.device_cgroup_rules or ()),
         is_privileged=host.privileged,
@@ -76,7 +81,7 @@ def build_spec(
         masked_paths=None if host.masked_paths == MASKED_PATHS else host.masked_paths or (),
         read_only_paths=host.readonly_paths or (),
         has_writable_cgroup=_security(host, defaults).has_writable_cgroup,
-        sysctls=privileges.sysctls(host),
+        sysctls=userns.fit_sysctls(privileges.sysctls(host), host.sysctls, record.id_map),
         network=namespaces.network,
         ipc=namespaces.ipc,
         pid=namespaces.pid,
@@ -87,6 +92,7 @@ def build_spec(
         resources=resource_spec(host, defaults),
         has_init=defaults.has_init if host.init is None else host.init,
         runtime=defaults.runtimes.choose(host.runtime),
+        user_namespace=userns.namespace_spec(record.id_map, namespaces.user),
     )
     return inject(spec, host.device_requests or (), defaults.cdi_spec_dirs)
 
@@ -180,7 +186,8 @@ def _own_files(record: Record, paths: Paths) -> Iterable[MountSpec]:
         (paths.hosts, "/etc/hosts"),
     ):
         if target not in taken:
-            yield MountSpec("bind", target, source, ("rbind", "rprivate"))
+            mapped = () if record.id_map is None else ("idmap",)
+            yield MountSpec("bind", target, source, ("rbind", "rprivate", *mapped))
 
 
 def _by_depth(mounts: Iterable[MountRecord]) -> list[MountRecord]:
@@ -188,8 +195,9 @@ def _by_depth(mounts: Iterable[MountRecord]) -> list[MountRecord]:
     return sorted(mounts, key=lambda mount: mount.point.destination.count("/"))
 
 
-def _mount_spec(mount: MountRecord) -> MountSpec:
+def _mount_spec(mount: MountRecord, id_map: IdMap | None) -> MountSpec:
     point = mount.point
     if point.type == "tmpfs":
         return MountSpec("tmpfs", point.destination, "", mount.options)
-    return MountSpec("bind", point.destination, point.source, mount.options)
+    mapped = ("idmap",) if userns.is_bind_mapped(mount, id_map) else ()
+    return MountSpec("bind", point.destination, point.source, (*mount.options, *mapped))

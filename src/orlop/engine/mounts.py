@@ -165,6 +165,8 @@ def _check_mode(words: list[str], text: str, *, is_bind: bool) -> str:
             group, propagation = "propagation", word
         elif word in _CONSISTENCY:
             group = "consistency"
+        elif word in ("idmap", "noidmap") and is_bind:
+            group = "owners"
         elif word == "nocopy" and not is_bind:
             group = "copy"
         else:

@@ -16,7 +16,9 @@ from typing import Any
 from orlop.base.errors import Kind, OrlopError
 from orlop.kernel import mount
 from orlop.kernel.filesystems import overlay_fd
+from orlop.kernel.namespaces import CLONE_NEWUSER, setns
 from orlop.kernel.openat import RootedDir
+from orlop.kernel.userns import become_root
 
 __all__ = ["RootGone", "open_root", "view_mounts"]
 
@@ -34,12 +36,16 @@ def open_root(view: Mapping[str, Any]) -> RootedDir:
     """The root that the payload describes; the caller closes it.
 
     Args:
-        view: `pid` of a running container; or `lowers`, `upper`, `work` (both None for a read-only
-            view), and `mounts`: source, target, is_read_only of what lies on top.
+        view: `pid` of a running container (`is_mapped`: with a user namespace); or `lowers`, `upper`,
+            `work` (both None for a read-only view), and `mounts`: source, target, is_read_only of what
+            lies on top.
     """
     pid = view.get("pid")
     if pid:
-        return _root_of(int(pid))
+        root = _root_of(int(pid))
+        if view.get("is_mapped"):
+            _enter_user_namespace(int(pid))
+        return root
     lowers = [str(item) for item in view["lowers"]]
     with ExitStack() as stack:
         # Sources are taken before our place is covered: they may lie below it.
@@ -59,6 +65,16 @@ def _root_of(pid: int) -> RootedDir:
         return RootedDir(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise RootGone(f"the container's process {pid} has ended", hint="try again") from error
+
+
+def _enter_user_namespace(pid: int) -> None:
+    """Be the root of the container's user namespace: ids are then those that the container sees."""
+    fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(fd, CLONE_NEWUSER)
+    finally:
+        os.close(fd)
+    become_root()
 
 
 def _attach(root: int) -> int:

@@ -93,6 +93,8 @@ def parse_security(options: Iterable[str], *, is_privileged: bool, defaults: Hos
                 found = replace(found, has_writable_cgroup=_flag(option, value))
             case "label" | "disable":
                 _check_label(option, value)
+            case "userns" if value:
+                pass  # decided when the container is made: `userns.asked_mode`
             case "systempaths" if value == "unconfined":
                 pass  # decided with the other paths: `has_bare_system_paths`
             case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from orlop.aio.scope import Background
@@ -16,6 +16,7 @@ from orlop.engine.events import EventBus
 from orlop.engine.hostconfig import HostDefaults
 from orlop.engine.launch import Paths
 from orlop.engine.model import Container
+from orlop.engine.userns import UserMaps
 from orlop.engine.volumes import Volumes
 from orlop.images.store import ImageStore
 from orlop.oci.imageconfig import RunConfig
@@ -48,6 +49,7 @@ class Services:
     exec_root: str
     boot_id: str
     apply_changes: Callable[[RunConfig, Sequence[str]], RunConfig]  # Dockerfile instructions of --change
+    user_maps: UserMaps = field(default_factory=UserMaps)
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something to its end even when the caller goes away.

@@ -19,6 +19,7 @@ from orlop.engine.model import Container, MountRecord
 from orlop.engine.pending import settle
 from orlop.engine.services import Services, container_paths
 from orlop.engine.storageopts import limit_layer
+from orlop.engine.userns import check_joined, joined
 from orlop.runtime.contract import Task
 from orlop.runtime.spec import RootSpec
 from orlop.store.snapshots import Workspace
@@ -112,7 +113,16 @@ def _namespaces(services: Services, container: Container) -> Namespaces:
     pid = host.pid_mode or "private"
     if pid.startswith("container:"):
         pid = f"/proc/{_other_pid(services, pid, 'PID')}/ns/pid"
-    return Namespaces(network, ipc, pid)
+    return Namespaces(network, ipc, pid, _user_namespace(services, container))
+
+
+def _user_namespace(services: Services, container: Container) -> str:
+    record = container.record
+    for mode in {record.host.network_mode, record.host.ipc_mode, record.host.pid_mode}:
+        if mode.startswith("container:"):
+            check_joined(record, services.catalog.get(mode.removeprefix("container:")).record)
+    mode = joined(record.host, record.id_map)
+    return f"/proc/{_other_pid(services, mode, 'user')}/ns/user" if mode else ""
 
 
 def _other_pid(services: Services, mode: str, word: str) -> int:

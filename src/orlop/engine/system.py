@@ -62,6 +62,7 @@ class SystemSettings:
     min_api_version: str
     storage_driver: str = "erofs"
     driver_status: tuple[tuple[str, str], ...] = ()
+    layer_mounts: str = ""  # file, loop or unpacked
     logging_driver: str = "json-file"
     labels: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ class SystemSettings:
     is_debug: bool = False
     is_experimental: bool = False
     default_security: str = "docker"
+    has_user_namespaces: bool = False  # every container, unless it says otherwise
     no_new_privileges: bool = False
     seccomp_profile: str = "builtin"
     has_apparmor: bool = False
@@ -203,6 +205,12 @@ class System:
             warnings=self._warnings() or None,
         )
 
+    def doctor(self) -> Diagnosis:
+        """What this host can and cannot enforce, found now."""
+        settings = self._settings
+        facts = read_facts(settings.data_root, self._facts.kernel_version, settings.layer_mounts)
+        return diagnose(facts)
+
     def version(self) -> VersionInfo:
         """The engine's version; `GoVersion` names the language that runs it."""
         facts, settings = self._facts, self._settings
@@ -276,6 +284,8 @@ class System:
             options.append(f"name={self._settings.default_security}")
         if self._facts.cgroup_version == 2:
             options.append("name=cgroupns")
+        if self._settings.has_user_namespaces:
+            options.append("name=userns")
         return tuple(options)
 
     def _warnings(self) -> tuple[str, ...]:

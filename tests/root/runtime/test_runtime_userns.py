@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orlop.runtime.contract import StartFailed
-from orlop.runtime.spec import DeviceSpec, IdMapping, MountSpec, RootSpec, UserNamespaceSpec
+from orlop.runtime.spec import DeviceSpec, IdMapping, MountSpec, UserNamespaceSpec
 
 START, COUNT = 700_000, 65536
 
