@@ -164,11 +164,10 @@ def _map(mappings: Sequence[IdMapping]) -> tuple[MapTriple, ...]:
 
 def _devices(listed: Sequence[Device]) -> tuple[Device, ...]:
     """The default nodes, unless the document has its own of that name, and then its own."""
-    named = {posixpath.normpath(item.path) for item in listed}
-    for name in named:
-        if name in ("/dev/ptmx", "/dev/console"):
-            raise Refused(f"linux.devices: {name} is made by the runtime")
-    return (*(item for item in _DEFAULT_NODES if item.path not in named), *listed)
+    # The link to the container's own terminals is never a node; runc passes over it, too.
+    own = [item for item in listed if posixpath.normpath(item.path) != "/dev/ptmx"]
+    named = {posixpath.normpath(item.path) for item in own}
+    return (*(item for item in _DEFAULT_NODES if item.path not in named), *own)
 
 
 def _cgroup_path(path: str, container_id: str) -> str:

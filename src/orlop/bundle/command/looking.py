@@ -59,13 +59,7 @@ def processes(call: Call) -> int:
     if style == "json":
         _write(json.dumps(pids))
         return 0
-    import subprocess  # noqa: TID251 - the command is no daemon, and ps is the host's
-
-    words = call.parsed.words[1:] or ["-ef"]
-    result = subprocess.run(["ps", *words], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise Refused(f"ps: {result.stderr.strip()}")
-    lines = result.stdout.splitlines()
+    lines = _host_ps(call.parsed.words[1:] or ["-ef"])
     columns = lines[0].split() if lines else []
     if "PID" not in columns:
         raise Refused("couldn't find PID field in ps output")
@@ -74,6 +68,23 @@ def processes(call: Call) -> int:
         if number == 0 or line.split()[column] in wanted:
             _write(line + "\n")
     return 0
+
+
+def _host_ps(words: list[str]) -> list[str]:
+    """What the host's ps(1) prints; without subprocess, which a container's ancestry must not load."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.posix_spawnp(
+            "ps", ["ps", *words], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, write_end, 1)]
+        )
+    finally:
+        os.close(write_end)
+    with open(read_end, encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise Refused(f"ps ended with {os.waitstatus_to_exitcode(status)}")
+    return lines
 
 
 def features(_: Call) -> int:
