@@ -15,6 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "cp": ("cp", "Copy files/folders between a container and the local filesystem"),
     "create": ("create", "Create a new container"),
     "diff": ("state", "Inspect changes to files or directories on a container's filesystem"),
+    "doctor": ("doctor", "Show what this host can and cannot enforce"),
     "events": ("events", "Get real time events from the engine"),
     "exec": ("exec", "Execute a command in a running container"),
     "export": ("export", "Export a container's filesystem as a tar archive"),

@@ -16,6 +16,7 @@ from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
 from orlop.base.version import VERSION
 from orlop.engine import cdi_registry
 from orlop.engine.auth import AuthConfig
+from orlop.engine.doctor import Diagnosis, diagnose, read_facts
 from orlop.engine.events import EventBus
 from orlop.engine.hostfacts import HostFacts, is_forwarding
 from orlop.engine.support_warnings import support_warnings

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from orlop.kernel.cgroup import Cgroup
 from orlop.kernel.syscall import INT, PTR, UINT, SystemCall
 
-__all__ = ["ALLOW_ALL", "DeviceRule", "assemble", "merge", "parse_rule", "restrict"]
+__all__ = ["ALLOW_ALL", "DeviceRule", "assemble", "can_load", "merge", "parse_rule", "restrict"]
 
 _ACCESS_BITS = {"m": 1, "r": 2, "w": 4}  # include/uapi/linux/bpf.h, BPF_DEVCG_ACC_*
 _ALL_ACCESS = 7
@@ -211,6 +211,15 @@ def attach(cgroup_fd: int, rules: Sequence[DeviceRule]) -> None:
         _bpf(_BPF_PROG_ATTACH, byref(attributes), sizeof(attributes))
     finally:
         os.close(program_fd)
+
+
+def can_load() -> bool:
+    """Whether this kernel takes device programs from us; one is loaded and thrown away."""
+    try:
+        os.close(_load(assemble(())))
+    except OSError:
+        return False
+    return True
 
 
 def _load(program: bytes) -> int:

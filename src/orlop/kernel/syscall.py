@@ -34,6 +34,9 @@ _COMMON = {
     "pidfd_getfd": 438,
     "mount_setattr": 442,
     "quotactl_fd": 443,
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
 }
 _X86_64 = {
     "rt_sigaction": 13,

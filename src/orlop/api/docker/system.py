@@ -42,6 +42,11 @@ async def info(engine: Engine, _request: Request) -> Answer:
     return json_response(await engine.system.info())
 
 
+async def doctor(engine: Engine, _request: Request) -> Answer:
+    """An extension of ours: no other engine has it."""
+    return json_response(engine.system.doctor())
+
+
 async def disk_usage(engine: Engine, request: Request) -> Answer:
     types = request.query.get_all("type") if request.version >= (1, 42) else []
     for name in types:
@@ -59,6 +64,7 @@ ROUTES = (
     Route("SystemPingHead", "HEAD", "/_ping", ping),
     Route("SystemVersion", "GET", "/version", version),
     Route("SystemInfo", "GET", "/info", info),
+    Route("OrlopDoctor", "GET", "/orlop/doctor", doctor),
     Route("SystemDataUsage", "GET", "/system/df", disk_usage, since=(1, 25)),
     Route("SystemAuth", "POST", "/auth", auth, scope="operate"),
 )
