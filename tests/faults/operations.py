@@ -135,6 +135,27 @@ class Run(Operation):
         self.api("DELETE", f"/containers/{self.name}", force=1)
 
 
+class Amend(Operation):
+    """Another variable and another volume for a container that is there."""
+
+    def prepare(self):
+        self.container = self.world.create(self.name, "test -d /data && echo $MARK")
+
+    def run(self):
+        add = {"Env": [f"MARK={self.name}"], "Binds": [f"{self.name}:/data"]}
+        answer = self.api("POST", f"/containers/{self.container}/update", {"Orlop": {"Add": add}})
+        # the variable and the volume came together, before the engine died
+        return Answer(200, b"{}") if "Duplicate mount point" in answer.error else answer
+
+    def check_done(self):
+        assert self.world.start_and_wait(self.container) == 0
+        assert self.world.logs(self.name).split() == [self.name.encode()]
+
+    def undo(self):
+        self.api("DELETE", f"/containers/{self.container}", force=1)
+        self.api("DELETE", f"/volumes/{self.name}", force=1)
+
+
 class Remove(Operation):
     """`rm -f` of a container that runs and wrote something."""
 
@@ -211,4 +232,4 @@ class Push(Operation):
         self.api("DELETE", f"/images/{self.target}", force=1)
 
 
-OPERATIONS = (Pull, Load, Import, Build, Commit, Run, Remove, RemoveImage, Prune, Push)
+OPERATIONS = (Pull, Load, Import, Build, Commit, Run, Amend, Remove, RemoveImage, Prune, Push)
