@@ -354,7 +354,9 @@ def resolve(flags: Values, file: Values, path: str) -> Settings:
 
 
 def _shown(value: Any) -> str:
-    return f"[{' '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return f"[{' '.join(str(getattr(item, 'name', item)) for item in value)}]"
+    return str(value)
 
 
 def _settings(values: Values) -> Settings:

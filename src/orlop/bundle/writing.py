@@ -71,13 +71,10 @@ def process_document(spec: ProcessSpec, facts: Facts, *, is_privileged: bool) ->
     kept = _kept(spec, facts, is_privileged=is_privileged)
     names = [f"CAP_{name}" for name in capabilities.names_of(kept)]
     active = names if facts.who.uid == 0 else []
-    user: dict[str, Any] = {"uid": facts.who.uid, "gid": facts.who.gid}
-    others = [gid for gid in facts.who.groups if gid != facts.who.gid]
-    if others:
-        user["additionalGids"] = others
     document: dict[str, Any] = {
         "terminal": spec.has_tty,
-        "user": user,
+        # The primary group among them: one that can be left for another is no confinement.
+        "user": {"uid": facts.who.uid, "gid": facts.who.gid, "additionalGids": list(facts.who.groups)},
         "args": list(spec.args),
         "env": _environment(spec.env, facts.who.home),
         "cwd": spec.cwd or "/",
