@@ -4,15 +4,15 @@ import io
 import json
 import os
 import tarfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import load_busybox
 
 from orlop.engine.idmaps import DEFAULT_POOL, RANGE
 from support.orlopd import Orlopd
-
-from conftest import load_busybox
 
 pytestmark = pytest.mark.system
 
@@ -100,7 +100,8 @@ def test_execs_copies_and_streams(mapping_engine, tmp_path):
     assert owners == ["1234:1235", "1234:1235"]
     for path in ("running", "stopped"):
         data = engine.docker("cp", f"{name}:/root/made", "-", input=b"").stdout
-        (entry,) = tarfile.open(fileobj=io.BytesIO(data)).getmembers()
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            (entry,) = archive.getmembers()
         assert (entry.uid, entry.gid) == (7, 8), path
         engine.docker("stop", "-t", "0", name)
     engine.docker("cp", "-a", tmp_path / "in", f"{name}:/root/later")
@@ -115,27 +116,26 @@ def test_what_is_committed_and_exported_has_the_containers_ids(mapping_engine):
     name = engine.docker(
         "run", "-d", "--network", "none", "busybox", "sh", "-c", "touch /mine; chown 5:6 /mine; sleep 300"
     ).stdout.strip()
-    assert shell_until(engine, name, "stat -c %u:%g /mine") == "5:6"
+    wait_until(
+        lambda: engine.docker("exec", name, "stat", "-c", "%u:%g", "/mine", check=False).stdout == "5:6\n"
+    )
 
     engine.docker("commit", name, "kept:1")
     exported = engine.docker("export", name, input=b"").stdout
 
     for flags in ((), ("--userns", "host")):
         assert shell(engine, "stat -c %u:%g /mine", *flags, image="kept:1").stdout.strip() == "5:6"
-    entries = {item.name: item for item in tarfile.open(fileobj=io.BytesIO(exported))}
+    with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
+        entries = {item.name: item for item in archive}
     assert (entries["mine"].uid, entries["bin/busybox"].uid) == (5, 0)
     engine.docker("rm", "-f", name)
     engine.docker("rmi", "kept:1")
 
 
-def shell_until(engine, name, script):
-    import time
-
+def wait_until(is_true):
     deadline = time.monotonic() + 20
-    while True:
-        done = engine.docker("exec", name, "sh", "-c", script, check=False)
-        if done.stdout.strip() == "5:6" or time.monotonic() > deadline:
-            return done.stdout.strip()
+    while not is_true():
+        assert time.monotonic() < deadline, "not within 20 seconds"
         time.sleep(0.05)
 
 
@@ -172,12 +172,7 @@ def test_a_terminal_a_health_check_and_a_tmpfs(mapping_engine):
     shown = shell(engine, "tty; stat -c %u /t /dev/console; touch /t/x; id -u", "-t", "--tmpfs", "/t").stdout
     assert shown.split() == ["/dev/pts/0", "0", "0", "0"]
     name = started(engine, "--health-cmd", "test $(id -u) = 0", "--health-interval", "100ms")
-    import time
-
-    deadline = time.monotonic() + 20
-    while inspected(engine, name)["State"]["Health"]["Status"] != "healthy":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: inspected(engine, name)["State"]["Health"]["Status"] == "healthy")
 
 
 @pytest.mark.parametrize(
@@ -256,3 +251,28 @@ def test_ways_to_ask_for_a_range(engine):
     refused = engine.docker("run", "--security-opt", "userns=some", "busybox", check=False)
     assert "invalid user namespace mode: some" in refused.stderr
     assert "invalid USER mode" in engine.docker("run", "--userns", "auto", "busybox", check=False).stderr
+
+
+class Remapped(Orlopd):
+    """An engine with an /etc/subuid and /etc/subgid of its own."""
+
+    def command(self):
+        table = self.root / "subids"
+        table.write_text("dockremap:800000:1000\ndockremap:900000:70000\n")
+        script = 'mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && exec "$@"'
+        return ["unshare", "-m", "sh", "-c", script, str(table), *super().command()]
+
+
+def test_userns_remap_gives_every_container_the_one_map_and_leaves_binds_alone(tmp_path):
+    os.chown(tmp_path, 900500, 800007)
+    with Remapped("--userns-remap", "default") as engine:
+        load_busybox(engine)
+        script = "tr -s ' ' < /proc/self/uid_map; stat -c %u:%g /b /v /bin/busybox; stat -c %u /b/own"
+        (tmp_path / "own").touch()
+        first = shell(engine, script, "-v", f"{tmp_path}:/b", "-v", "data:/v").stdout.splitlines()
+
+        assert first[:2] == [" 0 800000 1000", " 1000 900000 70000"]
+        assert first[2:] == ["1500:7", "0:0", "0:0", "65534"]
+        assert shell(engine, "stat -c %u /own", "-v", f"{tmp_path}/own:/own:idmap").stdout.strip() == "0"
+        assert "name=userns" in engine.docker("info", "-f", "{{.SecurityOptions}}").stdout
+        engine.docker("run", "--rm", "--privileged", "--userns", "host", "busybox", "true")

@@ -43,7 +43,8 @@ def test_the_defaults_are_ours():
         (["--default-ulimit", "nofile=x"], "invalid ulimit"),
         (["--feature", "a=b"], "true or false"),
         (["--log-opt", "max-size"], "KEY=VALUE is wanted"),
-        (["--userns-remap", "default"], "not supported"),
+        (["--userns-remap", "default", "--default-userns-mode", "auto"], "exclude one another"),
+        (["--default-userns-mode", "private"], "host or auto is wanted"),
     ],
 )
 def test_wrong_flags_are_refused(argv, text):
@@ -96,7 +97,7 @@ def test_help_lists_what_has_an_effect_and_names_the_rest():
     text = str(shown.value)
     for flag in FLAGS:
         assert f"--{flag.name}" in text
-        assert flag.help or not flag.has_effect or flag.name == "userns-remap"
+        assert flag.help or not flag.has_effect
 
 
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if not flag.has_effect], ids=lambda flag: flag.name)
