@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from orlop.base import log
 from orlop.bundle.config import Capabilities, Process
 from orlop.bundle.config_linux import LinuxConfig
 from orlop.bundle.refusal import Refused, Unsupported
@@ -90,6 +91,12 @@ def plan_extras(process: Process, linux: LinuxConfig) -> Extras:
 def _sets(given: Capabilities) -> CapabilitySets:
     """What the host has taken from us we cannot give; runc passes over such capabilities, too."""
     available = capabilities.current().permitted
+    wanted = {name for item in fields(given) for name in getattr(given, item.name)}
+    refused = [
+        name for name in sorted(wanted) if not _is_known(name) or not 1 << capabilities.bit(name) & available
+    ]
+    if refused:  # config.md, "Linux Process": a warning, no failure
+        log.warning("capabilities that cannot be given", capabilities=",".join(refused)[:1024])
 
     def mask(names: Sequence[str]) -> int:
         return capabilities.mask_of(name for name in names if _is_known(name)) & available

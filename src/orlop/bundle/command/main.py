@@ -6,10 +6,12 @@ is where podman, conmon and containerd look for the reason.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TextIO, cast
 
 from orlop.base import log
 from orlop.base.clock import SystemClock, format_rfc3339_nano
@@ -62,6 +64,8 @@ def _dispatch(settings: Parsed) -> int:
     log.set_level("debug" if settings.is_set("debug") else "warning")
     if settings.text("log-format", "text") not in ("text", "json"):
         raise Refused(f"invalid log-format {settings.text('log-format')!r}")
+    if settings.text("log"):  # standard error may be the container's own
+        log.set_stream(cast("TextIO", _Warnings(settings)))
     if settings.is_set("systemd-cgroup"):
         raise Refused(
             "--systemd-cgroup is not supported: this runtime makes its cgroups itself",
@@ -94,14 +98,17 @@ def _root(settings: Parsed) -> str:
 def _tell(settings: Parsed, message: str) -> None:
     line = message.replace("\n", " ")
     sys.stderr.write(f"{line}\n")
-    path = settings.text("log")
-    if not path:
-        return
-    moment = format_rfc3339_nano(SystemClock().now_ns())
+    if settings.text("log"):
+        _append(settings, "error", line)
+
+
+def _append(settings: Parsed, level: str, line: str) -> None:
+    """One line for the file of --log."""
+    path, moment = settings.text("log"), format_rfc3339_nano(SystemClock().now_ns())
     if settings.text("log-format") == "json":
-        entry = json.dumps({"level": "error", "msg": line, "time": moment})
+        entry = json.dumps({"level": level, "msg": line, "time": moment})
     else:
-        entry = f'time="{moment}" level=error msg={json.dumps(line)}'
+        entry = f'time="{moment}" level={level} msg={json.dumps(line)}'
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -109,6 +116,18 @@ def _tell(settings: Parsed, message: str) -> None:
         return
     os.write(fd, entry.encode() + b"\n")
     os.close(fd)
+
+
+class _Warnings(io.TextIOBase):
+    """Where the log's lines go: into the same file, in the same form."""
+
+    def __init__(self, settings: Parsed) -> None:
+        self._settings = settings
+
+    def write(self, text: str) -> int:
+        _, level, message = text.rstrip("\n").split(maxsplit=2)
+        _append(self._settings, level.lower(), message)
+        return len(text)
 
 
 def _os_text(error: Exception) -> str:
