@@ -80,6 +80,9 @@ class FakeTask:
     async def unpause(self):
         self.is_frozen = False
 
+    async def clear_log(self):
+        self.log_cleared = True
+
     async def is_paused(self):
         return self.is_frozen
 

@@ -22,6 +22,8 @@ COMMAND = Command(
         Flag("until", text="Show logs before a timestamp or relative time"),
         Flag("timestamps", "t", "bool", text="Show timestamps"),
         Flag("details", kind="bool", text="Show extra details provided to logs"),
+        Flag("grep", text="Show only lines that contain this text"),
+        Flag("clear", kind="bool", text="Remove the log instead of showing it"),
     ),
     min_args=1,
     max_args=1,
@@ -31,6 +33,9 @@ COMMAND = Command(
 def run(context: Context, parsed: Parsed) -> int:
     """Print the log; standard error goes to standard error."""
     name = parsed.args[0]
+    if parsed["clear"]:
+        context.client.call("DELETE", path_of("containers", name, "logs"))
+        return 0
     config = context.client.call("GET", path_of("containers", name, "json"))["Config"]
     now_ns = time.time_ns()
     query = {
@@ -40,6 +45,7 @@ def run(context: Context, parsed: Parsed) -> int:
         "timestamps": parsed["timestamps"] or None,
         "details": parsed["details"] or None,
         "tail": parsed["tail"],
+        "grep": parsed["grep"] or None,
         "since": moment(parsed["since"], now_ns),
         "until": moment(parsed["until"], now_ns),
     }

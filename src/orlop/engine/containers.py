@@ -21,7 +21,7 @@ from orlop.engine.files import Files
 from orlop.engine.filters import Filters
 from orlop.engine.launch import resource_spec
 from orlop.engine.lifecycle import Event, NotPossible, Status
-from orlop.engine.logs import LogOptions, LogStream, open_logs
+from orlop.engine.logs import LogOptions, LogStream, clear_logs, open_logs
 from orlop.engine.model import Container, State
 from orlop.engine.names import check_name
 from orlop.engine.removal import Remover
@@ -160,6 +160,10 @@ class Containers:
         """What it wrote, and will write when followed."""
         return open_logs(self._services, self.get(reference), options)
 
+    async def clear_logs(self, reference: str) -> None:
+        """Remove what the container has logged so far."""
+        await clear_logs(self._services, self.get(reference))
+
     # --- life ---
 
     async def create(self, request: CreateRequest) -> CreateResult:
@@ -290,7 +294,7 @@ class Containers:
         """Set the size of its terminal."""
         container = self.get(reference)
         if container.task is None:
-            raise NotPossible(f"cannot resize a stopped container: {container.id}")
+            raise NotPossible(f"container {container.id} is not running")
         await container.task.resize(rows, columns)
         emit(self._services, container, "resize", height=str(rows), width=str(columns))
 

@@ -18,10 +18,12 @@ from orlop.base.errors import Kind, OrlopError
 from orlop.engine.logdrivers import attributes, is_readable
 from orlop.engine.model import Container, State
 from orlop.engine.services import Services, container_paths
+from orlop.runtime.contract import TaskGone
 from orlop.runtime.logs import LogEntry, LogQuery, LogReader
+from orlop.runtime.logwriter import remove_log
 from orlop.wire.stdstream import header
 
-__all__ = ["LogOptions", "LogStream", "open_logs"]
+__all__ = ["LogOptions", "LogStream", "clear_logs", "open_logs"]
 
 _NANO = 1_000_000_000
 # Clients read the log of a short command right after starting it, without waiting for its end. It was
@@ -51,6 +53,7 @@ class LogOptions:
     has_timestamps: bool = False
     tail: int | None = None
     has_details: bool = False
+    contains: str = ""  # only lines with this text
 
 
 @dataclass(slots=True)
@@ -77,8 +80,11 @@ def open_logs(services: Services, container: Container, options: LogOptions) -> 
         since_ns=options.since_ns,
         until_ns=options.until_ns,
         tail=options.tail,
+        contains=options.contains.encode(),
         # a frame a line, as clients expect; the bytes of a terminal have no frames
-        as_chunks=has_tty and options.tail is None and not (options.has_timestamps or options.has_details),
+        as_chunks=has_tty
+        and options.tail is None
+        and not (options.has_timestamps or options.has_details or options.contains),
     )
     details = _details(attributes(container.record)) if options.has_details else b""
     encode = _encoder(details, has_tty=has_tty, has_timestamps=options.has_timestamps)
@@ -90,6 +96,29 @@ def open_logs(services: Services, container: Container, options: LogOptions) -> 
     if container.task is not None:
         settle_ns = container.state.started_ns + _SETTLE_NS - services.clock.now_ns()
     return LogStream(_read(container, settle_ns, directory, query, encode), has_tty)
+
+
+async def clear_logs(services: Services, container: Container) -> None:
+    """Remove what the container has logged so far; what it writes from now on is kept again.
+
+    A running container's supervisor does it; the files of a stopped one are removed here.
+
+    Raises:
+        LogsNotKept: there is no log that could be read.
+    """
+    if not is_readable(container.record.host.log_config):
+        raise LogsNotKept("configured logging driver does not support reading")
+    task = container.task
+    if task is not None:
+        try:
+            await task.clear_log()
+        except TaskGone:
+            pass
+        else:
+            return
+    async with container.lock:
+        if container.task is None:
+            remove_log(container_paths(services, container.id).log_dir)
 
 
 def _details(values: dict[str, str]) -> bytes:
@@ -127,8 +156,9 @@ async def _read(
     if settle_ns > 0 and container.task is not None:
         await _wait_ended(container, min(settle_ns, _SETTLE_NS) / _NANO)
     with LogReader(directory, query) as reader:
-        while entries := reader.read(_READ_BYTES):
-            yield b"".join(map(encode, entries))
+        for entries in reader.batches(_READ_BYTES):
+            if entries:
+                yield b"".join(map(encode, entries))
             await asyncio.sleep(0)  # a long log is not the only thing going on
         rest = reader.finish()
         if rest:
@@ -152,8 +182,10 @@ async def _follow(
         while True:
             has_ended = ended.done() or container.task is None
             more.clear()
-            while entries := reader.read(_READ_BYTES):
-                yield b"".join(map(encode, entries))
+            for entries in reader.batches(_READ_BYTES):
+                if entries:
+                    yield b"".join(map(encode, entries))
+                await asyncio.sleep(0)
             if has_ended or reader.is_past_end:
                 break
             await _wait(more, query.until_ns)

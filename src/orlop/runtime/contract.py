@@ -222,6 +222,9 @@ class Task(Protocol):
     async def top(self) -> list[Process]:
         """The processes, oldest first."""
 
+    async def clear_log(self) -> None:
+        """Remove what was logged so far."""
+
 
 class Runtime(Protocol):
     """Starts containers and finds them again."""

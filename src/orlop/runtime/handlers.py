@@ -28,6 +28,7 @@ def build_handlers(supervisor: Supervisor) -> dict[str, Handler]:
     return {
         "hello": lambda *_: {"version": PROTOCOL_VERSION, "id": supervisor.spec.id},
         "wait-started": lambda _body, _fds, pending: supervisor.wait_started(pending),
+        "clear-log": lambda *_: supervisor.clear_log(),
         "wait-exit": lambda _body, _fds, pending: supervisor.wait_exit(pending),
         "wait-oom": lambda body, _fds, pending: supervisor.ooms.wait(body.get("seen"), pending),
         **_process_handlers(supervisor),

@@ -27,8 +27,9 @@ async def iter_log(
         while True:
             # Looked at before reading: what is read afterwards is then surely the last.
             has_ended = has_ended or ended is None or ended.done()
-            while entries := reader.read():
-                yield entries
+            for entries in reader.batches():
+                if entries:
+                    yield entries
                 await asyncio.sleep(0)
             if reader.is_past_end:
                 return

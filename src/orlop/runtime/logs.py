@@ -7,6 +7,7 @@ damaged stretch is skipped up to the next frame that is whole.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from orlop.kernel import inotify
-from orlop.runtime.logfiles import FrameSource, Position, end_position, start_position, walk_back
+from orlop.runtime.logfiles import FrameSource, Position, end_position, start_position
+from orlop.runtime.logseek import position_before, walk_back
 from orlop.wire.logframe import Frame
 from orlop.wire.stdstream import STDERR, STDOUT
 
@@ -23,6 +25,7 @@ __all__ = ["LogEntry", "LogQuery", "LogReader"]
 
 MAX_LINE_BYTES = 1 << 20
 _NOTE = 3
+_LOOK_BACK_FRAMES = 64  # for the beginning of a line: what is older has most likely ended
 
 
 class LogEntry(NamedTuple):
@@ -39,7 +42,8 @@ class LogQuery:
 
     `tail` counts lines over all selected streams, before `since_ns` and `until_ns` are applied,
     as Docker does. `as_chunks` gives whole reads as they are: cheaper when nobody needs lines;
-    not together with `tail`.
+    not together with `tail` and `contains`. `contains` leaves out lines without it, of those that
+    `tail` counts.
     """
 
     has_stdout: bool = True
@@ -48,6 +52,7 @@ class LogQuery:
     until_ns: int = 0  # 0 = no end
     tail: int | None = None
     as_chunks: bool = False
+    contains: bytes = b""
 
 
 class LogReader:
@@ -69,6 +74,7 @@ class LogReader:
             self._notify_fd = _watch(directory)
         self._lines = _Lines()
         self._pending: deque[LogEntry] = deque()
+        self.is_at_end = False
         self.is_past_end = False
         self._source = FrameSource(directory, self._first_position(directory))
         if self._query.tail is not None:
@@ -100,14 +106,16 @@ class LogReader:
         return self._notify_fd
 
     def read(self, limit_bytes: int = 1 << 20) -> list[LogEntry]:
-        """The next entries, about `limit_bytes` of them; none when there are no more for now.
+        """The next entries, from about `limit_bytes` of the log; perhaps none, though more may follow.
 
-        `is_past_end` becomes true when `until_ns` is reached: nothing will ever follow.
+        `is_at_end` is true when there is no more for now. `is_past_end` becomes true when `until_ns` is
+        reached: nothing will ever follow.
         """
         if self._notify_fd >= 0:
             inotify.read_events(self._notify_fd)
         entries: list[LogEntry] = []
         size = 0
+        self.is_at_end = False
         while size < limit_bytes and not self.is_past_end:
             if self._pending:
                 entry = self._pending.popleft()
@@ -116,9 +124,16 @@ class LogReader:
                 continue
             frame = self._source.read()
             if frame is None:
+                self.is_at_end = True
                 break
             size += self._accept(frame, entries)
         return entries
+
+    def batches(self, limit_bytes: int = 1 << 20) -> Iterator[list[LogEntry]]:
+        """Read up to the present end; a batch may be empty."""
+        self.is_at_end = False
+        while not self.is_at_end and not self.is_past_end:
+            yield self.read(limit_bytes)
 
     def finish(self) -> list[LogEntry]:
         """What is left once the writer has ended: lines without an end."""
@@ -126,7 +141,7 @@ class LogReader:
 
     def __iter__(self) -> Iterator[LogEntry]:
         """Everything up to the present end."""
-        while entries := self.read():
+        for entries in self.batches():
             yield from entries
         yield from self.finish()
 
@@ -137,42 +152,66 @@ class LogReader:
         if self._query.until_ns and frame.time_ns > self._query.until_ns:
             self.is_past_end = True
             return 0
-        stream = STDERR if frame.stream == _NOTE else frame.stream
-        if self._query.as_chunks:
-            found = [LogEntry(stream, frame.time_ns, frame.data)]
+        if frame.stream == _NOTE:  # a line of its own, whatever stands before it
+            found = [LogEntry(STDERR, frame.time_ns, frame.data)]
+        elif self._query.as_chunks:
+            found = [LogEntry(frame.stream, frame.time_ns, frame.data)]
         else:
-            found = self._lines.split(stream, frame.time_ns, frame.data)
+            found = self._lines.split(frame.stream, frame.time_ns, frame.data)
         if self._query.since_ns and frame.time_ns < self._query.since_ns:
             return 0
+        if self._query.contains:
+            found = [entry for entry in found if self._query.contains in entry.data]
         entries += found
         return len(frame.data)
 
     def _is_wanted(self, entry: LogEntry) -> bool:
         query = self._query
-        return entry.time_ns >= query.since_ns and (not query.until_ns or entry.time_ns <= query.until_ns)
+        return (
+            entry.time_ns >= query.since_ns
+            and (not query.until_ns or entry.time_ns <= query.until_ns)
+            and query.contains in entry.data
+        )
 
     def _first_position(self, directory: str) -> Position:
         tail = self._query.tail
         if tail is None:
-            return start_position(directory)
+            return self._position_of_time(directory) if self._query.since_ns else start_position(directory)
         if tail <= 0:
             return end_position(directory)
         return self._position_of_tail(directory, tail)
 
+    def _position_of_time(self, directory: str) -> Position:
+        """Far enough back that the first line of the time is whole from there."""
+        position = position_before(directory, self._query.since_ns)
+        return self._begin_lines(walk_back(directory, position), position)
+
     def _position_of_tail(self, directory: str, tail: int) -> Position:
         """Far enough back that the last `tail` lines are whole from there."""
-        # One more per stream: the first line of each may be cut.
-        wanted = tail + len(self._streams)
         count = 0
-        position = end_position(directory)
-        for frame, where in walk_back(directory):
-            position = where
+        walk = walk_back(directory)
+        for frame, position in walk:
             if self._streams.get(frame.stream):
                 count += frame.data.count(b"\n")
-                if count >= wanted:
-                    self._lines.drop_first()
-                    return position
-        return start_position(directory) if count < wanted else position
+                if count >= tail:
+                    return self._begin_lines(walk, position)
+        return start_position(directory)
+
+    def _begin_lines(self, walk: Iterator[tuple[Frame, Position]], position: Position) -> Position:
+        """On back along `walk` to where the lines begin that are in their middle at `position`.
+
+        A stream that has ended no line for long is taken to be at the start of one.
+        """
+        unknown = {stream for stream in (STDOUT, STDERR) if self._streams[stream]}
+        passed_bytes = 0
+        for frame, where in itertools.islice(walk, _LOOK_BACK_FRAMES):
+            passed_bytes += frame.size_bytes
+            position = where
+            if b"\n" in frame.data:
+                unknown.discard(frame.stream)
+            if not unknown or passed_bytes > MAX_LINE_BYTES:
+                break
+        return position
 
     def _take_tail(self, tail: int) -> None:
         last: deque[LogEntry] = deque(maxlen=max(tail, 0))
@@ -204,18 +243,8 @@ class _Lines:
         self._partial: dict[int, list[bytes]] = {}
         self._sizes: dict[int, int] = {}
         self._times: dict[int, int] = {}
-        self._cut: set[int] = set()
-
-    def drop_first(self) -> None:
-        """The first line of each stream is not whole: leave it out."""
-        self._cut = {STDOUT, STDERR}
 
     def split(self, stream: int, time_ns: int, data: bytes) -> list[LogEntry]:
-        if stream in self._cut:
-            _, newline, data = data.partition(b"\n")
-            if not newline:
-                return []
-            self._cut.discard(stream)
         *whole, rest = data.split(b"\n")
         entries = [LogEntry(stream, time_ns, line + b"\n") for line in whole]
         if entries and stream in self._partial:

@@ -113,7 +113,7 @@ class Shipper:
         """Serve."""
         while True:
             has_ended = self._has_ended()
-            while entries := self._reader.read(_READ_BYTES):
+            for entries in self._reader.batches(_READ_BYTES):
                 self._deliver(entries)
             if has_ended:
                 self._deliver(self._reader.finish())

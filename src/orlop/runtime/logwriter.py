@@ -12,8 +12,10 @@ from collections.abc import Callable
 from orlop.base.clock import SystemClock
 from orlop.wire import logframe
 
-__all__ = ["LogWriter", "file_name", "log_files"]
+__all__ = ["COMPRESSED", "PARTIAL", "LogWriter", "file_name", "log_files", "remove_log"]
 
+COMPRESSED = ".gz"
+PARTIAL = ".gz.part"
 _SUFFIX = ".log"
 _DIGITS = 10
 NOTE_STREAM = 3
@@ -27,12 +29,22 @@ def file_name(number: int) -> str:
 
 def log_files(directory: str | int) -> list[int]:
     """The numbers of the files in a log directory, oldest first."""
-    numbers = []
-    for name in os.listdir(directory):
+    numbers = set()
+    for entry in os.listdir(directory):
+        name = entry.removesuffix(COMPRESSED)
         stem = name.removesuffix(_SUFFIX)
         if name.endswith(_SUFFIX) and len(stem) >= _DIGITS and stem.isascii() and stem.isdecimal():
-            numbers.append(int(stem))
+            numbers.add(int(stem))
     return sorted(numbers)
+
+
+def remove_log(directory: str) -> None:
+    """Remove all files of a log that nobody writes; may be repeated."""
+    with contextlib.suppress(FileNotFoundError):
+        for number in log_files(directory):
+            for suffix in ("", COMPRESSED, PARTIAL):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{directory}/{file_name(number)}{suffix}")
 
 
 class LogWriter:
@@ -48,12 +60,15 @@ class LogWriter:
         *,
         max_size_bytes: int,
         max_files: int,
+        on_full: Callable[[], None] = lambda: None,
         now_ns: Callable[[], int] = _CLOCK.now_ns,
     ) -> None:
+        """`on_full` is called when a file will not change any more."""
         os.makedirs(directory, 0o700, exist_ok=True)
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._max_size = max(max_size_bytes, 1 << 16)
         self._max_files = max(max_files, 1)
+        self._on_full = on_full
         self._now_ns = now_ns
         self._lost_bytes = 0
         self._fd = -1
@@ -70,6 +85,15 @@ class LogWriter:
             piece = data[start : start + logframe.MAX_DATA_BYTES]
             if not self._append(stream, piece):
                 self._lost_bytes += len(piece)
+
+    def clear(self) -> None:
+        """Begin a new file and remove all others.
+
+        Raises:
+            OSError: the new file cannot be made; nothing was removed.
+        """
+        self._rotate()
+        self._remove(log_files(self._directory)[:-1])
 
     def close(self) -> None:
         """Close the files; may be repeated."""
@@ -110,7 +134,10 @@ class LogWriter:
             return
         self._number = numbers[-1]
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(file_name(self._number), flags, dir_fd=self._directory)
+        try:
+            self._fd = os.open(file_name(self._number), flags, dir_fd=self._directory)
+        except FileNotFoundError:  # compressed already: the first write begins a new one
+            return
         self._size = os.fstat(self._fd).st_size
         self._sequence = self._next_sequence()
 
@@ -133,6 +160,12 @@ class LogWriter:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._number, self._size = fd, number, 0
-        for old in log_files(self._directory)[: -self._max_files]:
-            with contextlib.suppress(OSError):
-                os.unlink(file_name(old), dir_fd=self._directory)
+        self._remove(log_files(self._directory)[: -self._max_files])
+        if number > 1:
+            self._on_full()
+
+    def _remove(self, numbers: list[int]) -> None:
+        for number in numbers:
+            for suffix in ("", COMPRESSED, PARTIAL):
+                with contextlib.suppress(OSError):
+                    os.unlink(file_name(number) + suffix, dir_fd=self._directory)

@@ -203,6 +203,10 @@ class SupervisedTask:
         """See `contract.Task.wait_oom`."""
         return int((await self._ask("wait-oom", {"seen": seen}))["count"])
 
+    async def clear_log(self) -> None:
+        """See `contract.Task.clear_log`."""
+        await self._ask("clear-log")
+
     async def stats(self) -> Stats:
         """See `contract.Task.stats`."""
         data = await self._ask("stats")

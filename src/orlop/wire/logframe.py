@@ -26,6 +26,7 @@ __all__ = [
     "HEADER_BYTES",
     "MAGIC",
     "MAX_DATA_BYTES",
+    "NOTE",
     "OVERHEAD_BYTES",
     "TRAILER_BYTES",
     "Frame",
@@ -79,10 +80,12 @@ def decode(buffer: bytes | memoryview, offset: int = 0) -> Frame | int:
     if available < size:
         return int(size)
     end = offset + HEADER_BYTES + length
-    data = bytes(buffer[offset + HEADER_BYTES : end])
     (crc,) = _U32.unpack_from(buffer, offset + 28)
     (trailer,) = _U32.unpack_from(buffer, end)
-    if trailer != size or crc != zlib.crc32(data, zlib.crc32(buffer[offset : offset + 28])):
+    if trailer != size:
+        return 0
+    data = bytes(buffer[offset + HEADER_BYTES : end])
+    if crc != zlib.crc32(data, zlib.crc32(buffer[offset : offset + 28])):
         return 0
     return Frame(stream, time_ns, sequence, data)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orlop.aio.http_messages import MULTIPLEXED_STREAM, RAW_STREAM, StreamResponse
+from orlop.aio.http_messages import MULTIPLEXED_STREAM, RAW_STREAM, Response, StreamResponse
 from orlop.api.query import Query
 from orlop.api.request import Answer, Request, created, json_lines, json_response, no_content
 from orlop.api.routes import Route
@@ -28,7 +28,9 @@ from orlop.wire import gojson
 if TYPE_CHECKING:
     from orlop.engine.engine import Engine
 
-__all__ = ["ROUTES", "stream_type"]
+__all__ = ["ROUTES", "stream_type", "terminal_size"]
+
+_MAX_TERMINAL = 65535  # struct winsize
 
 _CONDITIONS = ("not-running", "next-exit", "removed")
 _JSON = (("Content-Type", "application/json"),)
@@ -71,6 +73,7 @@ async def logs(engine: Engine, request: Request) -> Answer:
         has_timestamps=query.get_bool("timestamps"),
         tail=_tail(query.get("tail")),
         has_details=query.get_bool("details"),
+        contains=query.get("grep"),  # ours: dockerd has no such parameter
     )
     engine.containers.get(request.params["id"])
     if not options.has_stdout and not options.has_stderr:
@@ -78,6 +81,12 @@ async def logs(engine: Engine, request: Request) -> Answer:
     stream = engine.containers.logs(request.params["id"], options)
     content_type = stream_type(request, has_tty=stream.has_tty)
     return StreamResponse(stream.chunks, headers=(("Content-Type", content_type),))
+
+
+async def clear_logs(engine: Engine, request: Request) -> Answer:
+    """An extension: dockerd cannot do this."""
+    await engine.containers.clear_logs(request.params["id"])
+    return no_content()
 
 
 def _time(query: Query, name: str) -> int:
@@ -108,9 +117,26 @@ async def stats_history(engine: Engine, request: Request) -> Answer:
 
 
 async def resize(engine: Engine, request: Request) -> Answer:
-    rows, columns = request.query.get_int("h"), request.query.get_int("w")
+    rows, columns = terminal_size(request.query)
     await engine.containers.resize(request.params["id"], rows, columns)
-    return json_response(None)
+    return Response(200)
+
+
+def terminal_size(query: Query) -> tuple[int, int]:
+    """Rows and columns of a resize request.
+
+    Raises:
+        InvalidInput: missing, no number, or more than a terminal takes; the text is Go's.
+    """
+    sizes = []
+    for name in ("h", "w"):
+        text = query.get(name)
+        if not text.isascii() or not text.isdecimal() or len(text) > 10:
+            raise InvalidInput(f'strconv.Atoi: parsing "{text[:60]}": invalid syntax')
+        if int(text) > _MAX_TERMINAL:
+            raise InvalidInput(f'strconv.Atoi: parsing "{text}": value out of range')
+        sizes.append(int(text))
+    return sizes[0], sizes[1]
 
 
 async def start(engine: Engine, request: Request) -> Answer:
@@ -209,6 +235,7 @@ ROUTES = (
     Route("ContainerInspect", "GET", "/containers/{id}/json", inspect),
     Route("ContainerTop", "GET", "/containers/{id}/top", top),
     Route("ContainerLogs", "GET", "/containers/{id}/logs", logs),
+    Route("ContainerLogsClear", "DELETE", "/containers/{id}/logs", clear_logs, scope="operate"),
     Route("ContainerChanges", "GET", "/containers/{id}/changes", changes),
     Route("ContainerStats", "GET", "/containers/{id}/stats", stats),
     Route("ContainerStatsHistory", "GET", "/containers/{id}/stats/history", stats_history),  # ours
