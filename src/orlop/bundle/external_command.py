@@ -11,6 +11,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ __all__ = ["Call", "Console", "RuntimeFailed", "exit_code_of"]
 
 _LOG_LIMIT_BYTES = 1 << 20
 _TEXT_LIMIT = 2000
+_CALL_LIMIT_S = 60
 _TERMINAL_LIMIT_S = 10.0
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -82,12 +84,19 @@ class Call:
         if pid == 0:
             _become([*self._head, *arguments], fds)
         try:
+            is_over = bool(select.select([pidfd], [], [], _CALL_LIMIT_S)[0])
+            if not is_over:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         finally:
             os.close(pidfd)
         assert result is not None
         if result.si_code == os.CLD_EXITED and result.si_status == 0:
             return
+        if not is_over:
+            raise RuntimeFailed(
+                f"{self._runtime.name} {arguments[0]} did not end within {_CALL_LIMIT_S} seconds"
+            )
         raise RuntimeFailed(self._said() or self._how(result))
 
     def _how(self, result: os.waitid_result) -> str:

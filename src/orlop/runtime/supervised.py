@@ -163,8 +163,6 @@ class Supervised:
                     self._events.started()
                 elif self._is_driven and self._has_program and self.exit_code is None:
                     self.signal(signal.SIGKILL)  # made, but it could not be started
-                if self._is_driven and self.exit_code is None:
-                    self._loop.watch(self.pidfd, READ, self._exited)
                 return
 
     def _take_program(self, pid: int, pidfd: int) -> None:
@@ -182,6 +180,8 @@ class Supervised:
             self._reported()
         self._drop_driver()
         self._events.settled()
+        if self.exit_code is None and self.pidfd >= 0:
+            self._loop.watch(self.pidfd, READ, self._exited)
 
     def _drop_driver(self) -> None:
         if self._driver_pidfd >= 0:
@@ -205,8 +205,12 @@ class Supervised:
         close_all(rest[1:])
 
     def _exited(self) -> None:
-        if self._driver_pidfd >= 0 and self._launched.channel.fileno() >= 0:
-            self._loop.unwatch(self.pidfd)  # until the driver has said how the start went
+        if not self._has_program and self._launched.channel.fileno() >= 0:
+            self._reported()  # a driver's last words may be of a program
+            if self._has_program:
+                return
+        if self._driver_pidfd >= 0:
+            self._loop.unwatch(self.pidfd)  # until the driver has said how the start went, and has ended
             return
         result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
         if result is None:
