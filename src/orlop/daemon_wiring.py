@@ -21,6 +21,8 @@ from orlop.base.version import VERSION
 from orlop.build.cache import BuildCache
 from orlop.build.runner import BuildTools
 from orlop.daemon_flags import Settings
+from orlop.daemon_sockets import RoleServers
+from orlop.engine.apisockets import ApiSockets
 from orlop.engine.auth import AuthConfig
 from orlop.engine.build_cache import BuildCacheService
 from orlop.engine.build_executor import RuntimeExecutor
@@ -143,7 +145,11 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     ooms = OomEvents(services)
     hooks.on_start += [health.started, ooms.started]
     hooks.on_adopt += [health.adopted, ooms.adopted]
-    hooks.on_exit.append(health.ended)
+    execs = Execs(services)
+    hooks.on_exit += [health.ended, execs.container_ended]
+    sockets = services.api_sockets
+    hooks.on_adopt.append(lambda item: services.later(sockets.reopen(item), "API socket"))
+    hooks.on_exit.append(lambda item: services.later(sockets.ended(item), "API socket"))
     containers = Containers(services, runner, stopper, remover)
     images, puller, registry = _images(settings, services, store)
     builds = _builds(services, store, images.transfers)
@@ -152,7 +158,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     created_ns = os.stat(settings.data_root).st_ctime_ns
     engine = Engine(
         containers=containers,
-        execs=Execs(services),
+        execs=execs,
         volumes=volumes,
         images=images,
         builds=builds,
@@ -173,6 +179,8 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         events=events,
         history=StatsHistory(services, settings.stats_interval_s),
     )
+    role_servers = RoleServers(engine)
+    sockets.listen, sockets.close = role_servers.listen, role_servers.close
     return Plant(
         engine,
         settings,
@@ -184,7 +192,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         zygote,
         runtime,
         db,
-        (puller.close,),
+        (puller.close, role_servers.aclose),
     )
 
 
@@ -250,6 +258,7 @@ def _services(
         user_maps=UserMaps(
             read_settings(settings.userns_mode, settings.userns_pool, settings.userns_remap),
         ),
+        api_sockets=ApiSockets(os.path.join(settings.exec_root, "api")),
     )
 
 

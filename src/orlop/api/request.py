@@ -134,15 +134,17 @@ def bytes_stream(chunks: AsyncIterator[bytes], content_type: str = "application/
     return StreamResponse(chunks, headers=(("Content-Type", content_type),))
 
 
-def json_lines(values: AsyncIterator[Any], *, end: bytes = b"\n") -> StreamResponse:
+def json_lines(
+    values: AsyncIterator[Any], *, start: bytes = b"", end: bytes = b"\n", content_type: str = JSON[1]
+) -> StreamResponse:
     """200 at once, then one JSON document a line, each flushed; for events and stats."""
 
     async def lines() -> AsyncIterator[bytes]:
         async with aclosing(values) as source:  # type: ignore[type-var]  # every source here is a generator
             async for value in source:
-                yield gojson.encode_line(value, end)
+                yield start + gojson.encode_line(value, end)
 
-    return StreamResponse(lines(), headers=(JSON,))
+    return StreamResponse(lines(), headers=((JSON[0], content_type),))
 
 
 async def progress_stream(values: AsyncIterator[Any]) -> Answer:

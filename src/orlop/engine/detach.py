@@ -8,6 +8,7 @@ __all__ = ["DEFAULT_DETACH_KEYS", "DetachFilter", "parse_detach_keys"]
 
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
 _CONTROLS = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
+_DELETE = 0x7F
 
 
 def parse_detach_keys(text: str) -> bytes:
@@ -18,8 +19,10 @@ def parse_detach_keys(text: str) -> bytes:
     """
     out = bytearray()
     for word in text.split(","):
-        if word.startswith("ctrl-") and len(word) == 6 and word[5].lower() in _CONTROLS:
-            out.append(_CONTROLS.index(word[5].lower()))
+        if word.startswith("ctrl-") and len(word) == 6 and word[5] in _CONTROLS:
+            out.append(_CONTROLS.index(word[5]))
+        elif word == "DEL":
+            out.append(_DELETE)
         elif len(word) == 1 and word.isascii():
             out += word.encode()
         else:

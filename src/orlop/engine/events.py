@@ -26,9 +26,7 @@ _NANO = 1_000_000_000
 _KEPT = 1024  # dockerd keeps 256; a compose project starts more than that
 _QUEUE = 4096
 
-FILTER_KEYS = frozenset(
-    "config container daemon event image label network node plugin scope secret service type volume".split()
-)
+_OBJECTS = tuple("config container daemon network node plugin secret service volume".split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +91,15 @@ class EventBus:
     ) -> Subscription:
         """Listen from now on, after the kept events since `since_ns`; close it when done.
 
+        With `until_ns` alone all kept events come.
+
         The subscription exists when this returns: nothing published later is missed.
         """
-        wanted = Filters(filters)
-        wanted.check_keys(FILTER_KEYS)
+        wanted = Filters(filters)  # keys that dockerd does not know either let everything pass
         subscription = Subscription(self, wanted, until_ns, self._clock)
-        if since_ns is not None:
+        if since_ns is not None or until_ns is not None:
             for event in self._kept:
-                if event.time_nano >= since_ns:
+                if event.time_nano >= (since_ns or 0):
                     subscription.offer(event)
         self._subscriptions.add(subscription)
         return subscription
@@ -181,10 +180,8 @@ def matches(filters: Filters, event: Event) -> bool:
         and _matches_action(filters, event.action)
         and filters.matches_exactly("scope", event.scope)
         and filters.matches_labels("label", attributes)
-        and _matches_object(filters, event, "container")
-        and _matches_object(filters, event, "volume")
-        and _matches_object(filters, event, "network")
-        and _matches_object(filters, event, "daemon")
+        and filters.excludes_labels("label!", attributes)
+        and all(_matches_object(filters, event, type_) for type_ in _OBJECTS)
         and _matches_image(filters, event)
     )
 
@@ -195,13 +192,15 @@ def _matches_action(filters: Filters, action: str) -> bool:
 
 
 def _matches_object(filters: Filters, event: Event, type_: str) -> bool:
+    """By the beginning of id or name, as dockerd does: `container=web` finds `web-1`, too."""
     wanted = filters.get(type_)
-    if not wanted:
-        return True
-    if event.type != type_:
-        return type_ == "container" and event.actor.attributes.get("container", "") in wanted
     name = event.actor.attributes.get("name", "")
-    return any(value and (event.actor.id.startswith(value) or value == name) for value in wanted)
+    found = (event.actor.id, name)
+    return not wanted or any(value in found or (value and _begins(found, value)) for value in wanted)
+
+
+def _begins(texts: tuple[str, ...], prefix: str) -> bool:
+    return any(text.startswith(prefix) for text in texts)
 
 
 def _matches_image(filters: Filters, event: Event) -> bool:

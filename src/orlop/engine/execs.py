@@ -8,6 +8,7 @@ but they go on in the container.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -26,10 +27,12 @@ from orlop.engine.views import ExecInspect, ProcessConfigView
 from orlop.runtime.contract import ExecTask, StartFailed, Task
 from orlop.runtime.spec import AttachSpec, ExecSpec, ProcessSpec
 
-__all__ = ["Exec", "Execs", "NoSuchExec"]
+__all__ = ["Exec", "Execs", "NoSuchExec", "told_words"]
 
 _EXIT_CODE_S = 5.0
+_READY_S = 10.0
 _MAX_KEPT = 1000  # finished execs that can still be asked about
+_MAX_WAITING = 1000  # execs that were asked for and not started
 
 
 class NoSuchExec(NotFound):
@@ -45,6 +48,13 @@ class ExecGone(OrlopError):
     code = "exec-state"
 
 
+class NotReady(OrlopError):
+    """The exec has not been started in time."""
+
+    kind = Kind.INTERNAL
+    code = "exec-not-ready"
+
+
 @dataclass(slots=True)
 class Exec:
     """One exec: what was asked for and how far it is."""
@@ -57,6 +67,7 @@ class Exec:
     exit_code: int | None = None
     pid: int = 0
     task: ExecTask | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)  # or has failed to
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait_finished(self) -> None:
@@ -78,26 +89,26 @@ class Execs:
         """The containers."""
         return self._services.catalog
 
-    def create(self, container: Container, config: ExecConfig) -> ExecId:
-        """Ask for a process; it does not run yet.
+    def create(self, container: Container, config: ExecConfig, asked: str = "") -> ExecId:
+        """Ask for a process; it does not run yet. `asked` is how the client named the container.
 
         Raises:
             NotPossible: the container does not run; dockerd's texts.
             InvalidInput: no command.
         """
-        _running_task(container)
+        _running_task(container, asked)
         if not config.cmd:
             raise InvalidInput("No exec command specified")
         if config.detach_keys:
-            parse_detach_keys(config.detach_keys)
+            _check_keys(config.detach_keys)
         if config.working_dir and not config.working_dir.startswith("/"):
             raise InvalidInput(f"Cwd must be an absolute path: {config.working_dir[:200]!r}")
         exec_id = ExecId(ids.new_hex_id())
-        self._forget_old()
+        if len(self._execs) > _MAX_KEPT:
+            self._forget_old()
         self._execs[exec_id] = Exec(exec_id, container, config)
         container.exec_ids.add(exec_id)
-        words = " ".join(config.cmd)
-        emit(self._services, container, f"exec_create: {words}", execID=exec_id)
+        emit(self._services, container, f"exec_create: {told_words(config.cmd)}", execID=exec_id)
         return exec_id
 
     def get(self, exec_id: str) -> Exec:
@@ -114,8 +125,8 @@ class Execs:
     def check_startable(self, item: Exec) -> None:
         """Raise ExecGone or NotPossible when `start` would."""
         if item.is_started:
-            state = "running" if item.is_running else "stopped"
-            raise ExecGone(f"Error: Exec command {item.id} is already {state}")
+            state = "is already running" if item.is_running else "has already run"
+            raise ExecGone(f"Error: Exec command {item.id} {state}")
         _running_task(item.container)
 
     def detached(self, item: Exec) -> None:
@@ -135,7 +146,7 @@ class Execs:
         item.is_started = True
         item.is_running = True
         config = item.config
-        words = " ".join(config.cmd or ())
+        words = told_words(config.cmd or ("",))
         spec = ExecSpec(item.id, self._process(item, request), is_privileged=config.privileged)
         attach = None
         if not request.detach:
@@ -144,12 +155,13 @@ class Execs:
         try:
             running = await task.exec(spec, attach)
         except StartFailed as error:
-            self._ended(item, error.exit_code)
+            self._finished(item, error.exit_code)  # it never lived: no event of its death
             raise
         except BaseException:
-            self._ended(item, 126)
+            self._finished(item, 126)
             raise
         item.task, item.pid = running, running.pid
+        item.started.set()
         self._services.later(self._watch(item, running), f"exec {item.id[:12]}")
         return running
 
@@ -175,19 +187,39 @@ class Execs:
         )
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
-        """Set the size of its terminal."""
+        """Set the size of its terminal; waits for a start that is about to come.
+
+        Raises:
+            NotReady: it has not come.
+            NotPossible: the process has ended.
+        """
         item = self.get(exec_id)
+        try:
+            async with asyncio.timeout(_READY_S):
+                await item.started.wait()
+        except TimeoutError:
+            raise NotReady("timeout waiting for exec session ready") from None
         if item.task is None or not item.is_running:
             raise NotPossible(f"cannot resize a stopped exec: {item.id}")
         await item.task.resize(rows, columns)
 
+    def container_ended(self, container: Container) -> None:
+        """Forget what was never started: the container's next run knows nothing of it."""
+        for exec_id in list(container.exec_ids):
+            item = self._execs.get(exec_id)
+            if item is None or not item.is_started:
+                container.exec_ids.discard(exec_id)
+                self._execs.pop(exec_id, None)
+
     def _forget_old(self) -> None:
-        """Finished ones stay for whoever asks for their exit code, but not for ever."""
-        surplus = len(self._execs) - _MAX_KEPT
-        if surplus > 0:
-            done = [item.id for item in self._execs.values() if item.exit_code is not None]
-            for exec_id in done[:surplus]:
-                del self._execs[exec_id]
+        """Finished ones stay for whoever asks for their exit code, but not for ever; neither do others."""
+        self._drop([item for item in self._execs.values() if item.exit_code is not None][:-_MAX_KEPT])
+        self._drop([item for item in self._execs.values() if not item.is_started][:-_MAX_WAITING])
+
+    def _drop(self, items: Sequence[Exec]) -> None:
+        for item in items:
+            item.container.exec_ids.discard(item.id)
+            del self._execs[item.id]
 
     async def _watch(self, item: Exec, task: ExecTask) -> None:
         try:
@@ -197,11 +229,15 @@ class Execs:
             code = 137
         self._ended(item, code)
 
-    def _ended(self, item: Exec, exit_code: int) -> None:
+    def _finished(self, item: Exec, exit_code: int) -> None:
         item.is_running = False
         item.exit_code = exit_code
         item.container.exec_ids.discard(item.id)
+        item.started.set()
         item.finished.set()
+
+    def _ended(self, item: Exec, exit_code: int) -> None:
+        self._finished(item, exit_code)
         emit(self._services, item.container, "exec_die", execID=item.id, exitCode=str(exit_code))
 
     def _process(self, item: Exec, request: ExecStart) -> ProcessSpec:
@@ -223,9 +259,22 @@ class Execs:
         )
 
 
-def _running_task(container: Container) -> Task:
+def told_words(command: Sequence[str]) -> str:
+    """The command as events tell it: dockerd has a blank after a program without arguments."""
+    return f"{command[0]} {' '.join(command[1:])}"
+
+
+def _check_keys(text: str) -> None:
+    try:
+        parse_detach_keys(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"Invalid escape keys ({text[:100]}) provided") from error
+
+
+def _running_task(container: Container, asked: str = "") -> Task:
     if container.status is Status.PAUSED:
-        raise NotPossible(f"container {container.id} is paused, unpause the container before exec")
+        name = asked or container.id
+        raise NotPossible(f"Container {name} is paused, unpause the container before exec")
     if container.status is Status.RESTARTING:
         raise NotPossible(f"Container {container.id} is restarting, wait until the container is running")
     if container.task is None:

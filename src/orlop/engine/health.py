@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from orlop.base import ids, log
 from orlop.base.clock import format_rfc3339_nano
 from orlop.base.errors import OrlopError
+from orlop.engine.execs import told_words
 from orlop.engine.launch import process_spec
 from orlop.engine.lifecycle import Status
 from orlop.engine.model import Container
@@ -36,6 +37,7 @@ _DEFAULT_RETRIES = 3
 _OUTPUT_LIMIT = 4096
 _SIGKILL = 9
 _TIMED_OUT = -1
+_KILLED = "137"
 _END_WAIT_S = 10.0  # for a probe that was killed: its successor waits for it
 
 
@@ -210,9 +212,8 @@ class _Monitor:
         def tell(action: str, **facts: str) -> None:
             emit(self._services, self._container, action, execID=exec_id, **facts)
 
-        words = " ".join(self._command[1:])
-        tell(f"exec_create: {self._command[0]} {words}")
-        tell(f"exec_start: {self._command[0]} {words}")
+        tell(f"exec_create: {told_words(self._command)}")
+        tell(f"exec_start: {told_words(self._command)}")
         code = _TIMED_OUT
 
         def ended(exit_code: int) -> None:
@@ -221,11 +222,12 @@ class _Monitor:
 
         try:
             yield ended
-        except StartFailed as error:
-            code = error.exit_code
+        except StartFailed:
+            raise  # it never lived: no event of its death
+        except BaseException:
+            tell("exec_die", exitCode=_KILLED)
             raise
-        finally:
-            tell("exec_die", exitCode=str(code if code >= 0 else 137))
+        tell("exec_die", exitCode=str(code) if code >= 0 else _KILLED)
 
     async def _finish(self, exec_task: ExecTask) -> tuple[int, bytes]:
         output = bytearray()

@@ -11,9 +11,10 @@ KEYS = parse_detach_keys("ctrl-p,ctrl-q")
 def test_key_names_become_bytes():
     assert KEYS == b"\x10\x11"
     assert parse_detach_keys("a,ctrl-@,ctrl-_") == b"a\x00\x1f"
+    assert parse_detach_keys("ctrl-[,ctrl-\\,DEL") == b"\x1b\x1c\x7f"
 
 
-@pytest.mark.parametrize("text", ["", "ctrl-", "ctrl-!", "ab", "a,,b"])
+@pytest.mark.parametrize("text", ["", "ctrl-", "ctrl-!", "ctrl-P", "ab", "a,,b", "a,", "\u00e9"])
 def test_other_names_are_refused(text):
     with pytest.raises(InvalidInput, match="Invalid detach keys"):
         parse_detach_keys(text)

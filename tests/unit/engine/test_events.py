@@ -100,6 +100,11 @@ def test_a_slow_listener_loses_the_oldest_and_blocks_nobody():
         ({"label": ["tier=front"]}, True),
         ({"label": ["tier"], "event": ["start"]}, True),
         ({"label": ["tier=back"]}, False),
+        ({"label!": ["tier=back"]}, True),
+        ({"label!": ["tier=front"]}, False),
+        ({"label!": ["tier"]}, False),
+        ({"container": ["we"]}, True),
+        ({"node": ["worker"]}, False),
     ],
 )
 def test_filters_choose(filters, wanted):
@@ -111,9 +116,21 @@ def test_filters_choose(filters, wanted):
     assert bool(subscription._queue) is wanted
 
 
-def test_unknown_filters_are_refused():
-    with pytest.raises(InvalidInput, match="invalid filter 'colour'"):
-        EventBus(ManualClock()).subscribe(filters={"colour": ["red"]})
+def test_unknown_filters_let_everything_pass():
+    bus = EventBus(ManualClock())
+    subscription = bus.subscribe(filters={"colour": ["red"]})
+    publish(bus)
+
+    assert len(subscription._queue) == 1
+
+
+def test_an_end_alone_replays_what_is_kept():
+    clock = ManualClock()
+    bus = EventBus(clock)
+    publish(bus)
+    subscription = bus.subscribe(until_ns=clock.now_ns() + 1)
+
+    assert len(subscription._queue) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from orlop.api.negotiation import choose_type
 from orlop.api.request import Answer, Request, json_lines
 from orlop.api.routes import Route
 from orlop.base.clock import SystemClock
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUTES"]
 
+_JSON_SEQUENCE = "application/json-seq"  # RFC 7464: every document begins with a record separator
+_TYPES = ("application/json", "application/x-ndjson", "application/jsonl", _JSON_SEQUENCE)
+_RECORD_SEPARATOR = b"\x1e"
+
 
 async def events(engine: Engine, request: Request) -> Answer:
     """Kept events since `since`, then live ones until `until`, the client's end, or ours."""
@@ -31,10 +36,11 @@ async def events(engine: Engine, request: Request) -> Answer:
         raise InvalidInput(
             f"`since` time ({query.get('since')}) cannot be after `until` time ({query.get('until')})"
         )
-    # only `until`: dockerd then sends nothing of the past, too
     wanted = query.filter_values()
     subscription = engine.events.subscribe(since_ns=since_ns, until_ns=until_ns, filters=wanted)
-    return json_lines(_closing(subscription))
+    content_type = choose_type(request.headers.get("accept", ""), _TYPES, "application/json")
+    start = _RECORD_SEPARATOR if content_type == _JSON_SEQUENCE else b""
+    return json_lines(_closing(subscription), start=start, content_type=content_type)
 
 
 async def _closing(subscription: Subscription) -> AsyncIterator[Event]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orlop.aio.hijack import HijackedConnection, relay
 from orlop.aio.http_messages import Hijack, Response
 from orlop.aio.scope import Background
-from orlop.api.docker.containers import stream_type
+from orlop.api.docker.containers import stream_type, terminal_size
 from orlop.api.request import Answer, Request, created, json_response
 from orlop.api.routes import Route
 from orlop.base.errors import OrlopError
@@ -32,7 +32,7 @@ __all__ = ["ROUTES"]
 async def create(engine: Engine, request: Request) -> Answer:
     config = await request.json(ExecConfig)
     container = engine.containers.get(request.params["id"])
-    return created({"Id": engine.execs.create(container, config)})
+    return created({"Id": engine.execs.create(container, config, request.params["id"])})
 
 
 async def start(engine: Engine, request: Request) -> Answer:
@@ -110,9 +110,9 @@ async def inspect(engine: Engine, request: Request) -> Answer:
 
 
 async def resize(engine: Engine, request: Request) -> Answer:
-    rows, columns = request.query.get_int("h"), request.query.get_int("w")
+    rows, columns = terminal_size(request.query)
     await engine.execs.resize(request.params["id"], rows, columns)
-    return json_response(None)
+    return Response(200)
 
 
 ROUTES = (
