@@ -102,6 +102,9 @@ def prepare(plan: ProcessPlan) -> Ready:
     process.set_groups(who.groups)
     process.set_res_gid(who.gid)
     process.set_res_uid(who.uid)
+    if plan.sets is not None:  # what the program may look at with its capabilities, we may
+        kept = capabilities.current().permitted
+        capabilities.apply(CapabilitySets(plan.sets.effective & kept, kept))
     if not is_inside:
         _change_directory(plan.cwd, is_last_try=True)
     _prove_inside()
