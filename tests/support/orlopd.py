@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ class Orlopd:
     """One engine; a context manager that fails when the engine leaves something behind.
 
     Args:
-        flags: more of orlopd's flags.
+        flags: more of orlopd's flags; every engine also gets those in ORLOP_TEST_FLAGS.
         environ: more environment, for instance failpoints.
         hosts: more addresses to listen on.
     """
@@ -36,7 +37,7 @@ class Orlopd:
         self.socket = self.root / "s"
         self.log_path = self.root / "log"
         self.home = self.root / "home"
-        self.flags = list(flags)
+        self.flags = [*shlex.split(os.environ.get("ORLOP_TEST_FLAGS", "")), *flags]
         self.environ = environ or {}
         self.hosts = hosts
         self.passed_fds: tuple[int, ...] = ()  # descriptors that the engine inherits

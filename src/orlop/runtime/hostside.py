@@ -73,9 +73,16 @@ def _open_sources(mounts: list[MountSpec], userns_fd: int) -> list[rootfs.Source
                 1, f'"{source.spec.target}" shares its mounts with the host, which a user namespace forbids'
             )
         if source.options.is_mapped:
-            what, is_recursive = source.spec.source, source.options.is_recursive
-            userns.idmap(source.fd, userns_fd, what, is_recursive=is_recursive)
+            _idmap(source.fd, userns_fd, source.spec.source, is_recursive=source.options.is_recursive)
     return sources
+
+
+def _idmap(tree: int, userns_fd: int, what: str, *, is_recursive: bool = False) -> None:
+    try:
+        userns.idmap(tree, userns_fd, what, is_recursive=is_recursive)
+    except userns.IdmapUnsupported as error:
+        hint = "; use --userns=host, or noidmap for a bind"
+        raise userns.IdmapUnsupported(error.errno, f"{error.strerror}{hint}") from error
 
 
 def _make_root(root: RootSpec, place: str, userns_fd: int, own: UserNamespaceSpec) -> int:
@@ -116,7 +123,7 @@ def _mapper(desk: int, place: str, userns_fd: int) -> Callable[[str], str]:
         if path not in names:
             tree = mount.detach(path)
             try:
-                userns.idmap(tree, userns_fd, path)
+                _idmap(tree, userns_fd, path)
                 name = str(len(names))
                 os.mkdir(name, 0o700, dir_fd=desk)
                 mount.attach(tree, f"{place}/{name}")

@@ -8,8 +8,10 @@ another container there is a go-between, which enters it and clones init there a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
+from collections.abc import Iterator
 from typing import NoReturn
 
 from orlop.kernel import userns
@@ -53,7 +55,7 @@ def launch_mapped(
         plan = plan_init(
             spec, cgroup, () if own.path else joins, pipes.child, is_in_unified=True, outside=outside
         )
-        with children_in(spec.pid):
+        with children_in(spec.pid), _told_when_there_are_none():
             launched = _clone(plan, own, flags, joins, cgroup_fd)
         try:
             return launched, _finish(plan, own, launched, ours)
@@ -64,6 +66,17 @@ def launch_mapped(
         ours.close()
         theirs.close()
         close_all([*(fd for fd, _ in joins), *cgroup_fds])
+
+
+@contextlib.contextmanager
+def _told_when_there_are_none() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EUSERS):
+            raise
+        text = "user namespaces are used up or switched off on this host (sysctl user.max_user_namespaces)"
+        raise OSError(error.errno, text) from error
 
 
 def give_streams(pipes: Pipes, own: UserNamespaceSpec) -> None:

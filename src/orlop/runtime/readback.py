@@ -90,6 +90,7 @@ def _namespace_difference(pid: int, spec: ContainerSpec) -> str:
         "uts": spec.uts != "host",
         "cgroup": spec.cgroupns == "private",
         "time": bool(TIME_FLAG),
+        "user": spec.user_namespace is not None,
     }
     for name, is_own in own.items():
         if is_own and _same(f"/proc/{pid}/ns/{name}", f"/proc/self/ns/{name}"):
