@@ -16,14 +16,14 @@ from typing import Any
 
 from orlop.base import failpoints
 from orlop.bundle.external import ExternalDriver
-from orlop.procs import forker
+from orlop.procs import forker, sealing
 from orlop.procs.channel import Channel
 from orlop.procs.heap import settle_heap
 from orlop.procs.title import remember_place
 from orlop.procs.worker import Job, run_worker
 from orlop.runtime import supervisor
 
-__all__ = ["JOBS", "load_jobs", "main"]
+__all__ = ["JOBS", "SEALED", "load_jobs", "main"]
 
 JOBS: dict[str, str] = {
     "build.digests": "orlop.build.jobs:digests",
@@ -45,6 +45,9 @@ JOBS: dict[str, str] = {
 }
 """Job name -> `module:function`; one line per job, resolved when the zygote starts."""
 
+SEALED = frozenset({"layers.index", "layers.unpack", "layers.verify", "trees.empty", "trees.usage"})
+"""Jobs to which their descriptors are all; the others open trees by name, and mount them."""
+
 
 def main(channel_fd: int) -> None:
     """Serve the engine at the other end of `channel_fd` until it closes."""
@@ -58,7 +61,7 @@ def main(channel_fd: int) -> None:
     jobs = load_jobs()
 
     def worker(payload: dict[str, Any], fds: list[int]) -> int:
-        return run_worker(jobs, Channel(socket.socket(fileno=fds[0])), payload, fds[1:])
+        return run_worker(jobs, Channel(socket.socket(fileno=fds[0])), payload, fds[1:], SEALED)
 
     def supervise(payload: dict[str, Any], fds: list[int]) -> int:
         return supervisor.main(payload, fds, drivers=ExternalDriver)
@@ -69,6 +72,7 @@ def main(channel_fd: int) -> None:
     os.chdir("/")
     remember_place()
     supervisor.warm_up()
+    sealing.prepare()
     settle_heap()
     forker.serve(channel, roles, {"supervisor": supervisor.rehearse})
 

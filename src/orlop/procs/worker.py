@@ -8,12 +8,13 @@ it before its next report; the engine kills it by pidfd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from orlop.kernel import mount
 from orlop.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWNS, unshare
 from orlop.kernel.process import set_no_new_privs
+from orlop.procs import sealing
 from orlop.procs.channel import Channel, close_all
 from orlop.procs.errors import encode_error
 from orlop.procs.forker import die_with_zygote
@@ -26,11 +27,27 @@ Job = Callable[[dict[str, Any], list[int], Report], dict[str, Any]]
 """A job: payload, descriptors (closed when it returns, not by it) and a way to report progress."""
 
 
-def run_worker(jobs: Mapping[str, Job], channel: Channel, payload: dict[str, Any], fds: list[int]) -> int:
-    """Run the job that `payload` names and send its result; returns the exit code."""
+def run_worker(
+    jobs: Mapping[str, Job],
+    channel: Channel,
+    payload: dict[str, Any],
+    fds: list[int],
+    sealed: Collection[str] = (),
+) -> int:
+    """Run the job that `payload` names and send its result; returns the exit code.
+
+    Args:
+        jobs: all there are.
+        channel: to the engine.
+        payload: `job` and its `payload`.
+        fds: the job's.
+        sealed: names of jobs that open nothing outside of their descriptors; see `procs.sealing`.
+    """
     try:
         set_title(f"orlop-worker {payload['job']}")
         _confine()
+        if payload["job"] in sealed:
+            sealing.seal(fds)
         job = jobs[payload["job"]]
         result = job(payload["payload"], fds, lambda progress: channel.send({"progress": progress}))
         channel.send({"result": result})
