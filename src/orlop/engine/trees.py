@@ -1,10 +1,12 @@
-"""Directories of our own that strangers have filled: removed and measured by workers, by fd."""
+"""Directories of our own that strangers have filled: removed and measured by fd, large ones by workers."""
 
 from __future__ import annotations
 
 import os
 
+from orlop.aio import offload
 from orlop.procs.workers import Workers
+from orlop.store.smalltree import empty_if_small
 
 __all__ = ["remove_tree", "tree_usage"]
 
@@ -18,7 +20,8 @@ async def remove_tree(workers: Workers, path: str) -> None:
     except FileNotFoundError:
         return
     try:
-        await workers.run("trees.empty", {}, fds=[fd])
+        if not await offload.thread(empty_if_small, fd):
+            await workers.run("trees.empty", {}, fds=[fd])
     finally:
         os.close(fd)
     os.rmdir(path)

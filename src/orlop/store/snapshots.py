@@ -29,6 +29,7 @@ from orlop.store.files import ensure_directory
 from orlop.store.layerfile import TAR_OFFSET
 from orlop.store.layers import KIND_LAYER, LayerInfo, LayerStore
 from orlop.store.leases import tx_hold
+from orlop.store.smalltree import empty_if_small
 
 __all__ = [
     "KIND_SNAPSHOT",
@@ -318,7 +319,8 @@ class Snapshots:
     async def _empty_trash(self, trash: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # a sweep was faster
             with _open_directory(trash) as directory:
-                await self._workers.run("trees.empty", {}, fds=[directory])
+                if not await offload.thread(empty_if_small, directory):
+                    await self._workers.run("trees.empty", {}, fds=[directory])
             os.rmdir(trash)
 
     # What collection asks of every store: see collect.Resource.
