@@ -58,7 +58,7 @@ def test_every_word_of_the_page_is_taken():
     words = re.findall(r"^\| `([a-z-]+)", section, re.MULTILINE)
     values = {"seccomp": "builtin", "apparmor": "unconfined", "label": "disable", "systempaths": "unconfined"}
 
-    assert len(words) == 7
+    assert len(words) == 8
     for word in words:
         option = f"{word}={values.get(word, 'true')}"
         securityopts.parse_security((option,), is_privileged=False, defaults=hostconfig.HostDefaults())
