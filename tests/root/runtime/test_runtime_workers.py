@@ -1,7 +1,10 @@
 """Real workers: forked by a real zygote."""
 
 import asyncio
+import io
 import os
+import stat
+import tarfile
 import time
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from orlop.base.errors import InvalidInput
 from orlop.procs.workers import WorkerDied, ZygoteWorkers
 from orlop.procs.zygote import Zygote
+from orlop.store.layerfile import TAR_OFFSET
 
 pytestmark = pytest.mark.root
 
@@ -128,3 +132,55 @@ def _is_running(pid):
             return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_sealed_workers_index_verify_and_unpack_a_layer(tmp_path):
+    """Everything a layer can hold, by workers that can reach nothing but the file and the directory."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, kind, fields in (
+            ("dir", tarfile.DIRTYPE, {"mode": 0o1777, "uid": 1000}),
+            (
+                "dir/file",
+                tarfile.REGTYPE,
+                {"mode": 0o4755, "gid": 7, "pax_headers": {"SCHILY.xattr.user.a": "b"}},
+            ),
+            ("dir/hard", tarfile.LNKTYPE, {"linkname": "dir/file", "mode": 0o4755, "gid": 7}),
+            ("dir/soft", tarfile.SYMTYPE, {"linkname": "/etc/passwd"}),
+            ("node", tarfile.CHRTYPE, {"devmajor": 1, "devminor": 3}),
+            ("pipe", tarfile.FIFOTYPE, {}),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.type = kind
+            for field, value in fields.items():
+                setattr(entry, field, value)
+            tar.addfile(entry)
+    layer, directory = tmp_path / "layer", tmp_path / "tree"
+    with open(layer, "wb") as file:
+        file.seek(TAR_OFFSET)
+        file.write(archive.getvalue())
+    directory.mkdir()
+
+    async def work(workers, _):
+        fd, tree = os.open(layer, os.O_RDWR), os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            job = {"tar_size": len(archive.getvalue()), "algorithm": "sha256"}
+            made = await workers.run("layers.index", job, fds=[fd])
+            await workers.run("layers.verify", {"diff_id": made["diff_id"]}, fds=[fd])
+            await workers.run("layers.unpack", {}, fds=[fd, tree])
+            found = {path.name: path.lstat() for path in directory.rglob("*")}
+            used = await workers.run("trees.usage", {}, fds=[tree])
+            await workers.run("trees.empty", {}, fds=[tree])
+            return found, used
+        finally:
+            os.close(fd)
+            os.close(tree)
+
+    found, used = scenario(work)
+
+    assert set(found) == {"dir", "file", "hard", "soft", "node", "pipe"}
+    assert stat.S_IMODE(found["file"].st_mode) == 0o4755
+    assert (found["dir"].st_uid, found["file"].st_gid, found["file"].st_nlink) == (1000, 7, 2)
+    assert found["node"].st_rdev == os.makedev(1, 3)
+    assert used
+    assert list(directory.iterdir()) == []
