@@ -46,7 +46,7 @@ from orlop.engine.reconcile import Reconciler
 from orlop.engine.removal import Remover
 from orlop.engine.requests import HostConfig
 from orlop.engine.running import Hooks, Runner
-from orlop.engine.runtimes import RuntimeCatalog, find_runtimes
+from orlop.engine.runtimes import find_runtimes
 from orlop.engine.securityopts import ensure_apparmor_profile, read_seccomp_profile
 from orlop.engine.services import Services
 from orlop.engine.stats_history import StatsHistory
@@ -164,17 +164,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         builds=builds,
         networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
         system=_system(
-            settings,
-            facts,
-            engine_id,
-            containers,
-            images,
-            volumes,
-            registry,
-            events,
-            builds,
-            store.layers,
-            services.defaults.runtimes,
+            settings, facts, engine_id, containers, images, volumes, registry, services, builds, store.layers
         ),
         events=events,
         history=StatsHistory(services, settings.stats_interval_s),
@@ -370,11 +360,11 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
     images: Images,
     volumes: Volumes,
     registry: Registry,
-    events: EventBus,
+    services: Services,
     builds: Builds,
     layers: LayerStore,
-    runtimes: RuntimeCatalog,
 ) -> System:
+    runtimes = services.defaults.runtimes
     filesystem = filesystem_of(os.path.realpath(settings.data_root), mount_table())
     return System(
         facts=facts,
@@ -410,7 +400,7 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             volumes=volumes.usage_views,
             login=lambda auth: _login(registry, auth),
         ),
-        events=events,
+        events=services.events,
     )
 
 

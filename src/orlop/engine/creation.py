@@ -16,6 +16,7 @@ from orlop.base import failpoints, ids
 from orlop.base.errors import InvalidInput, NotFound, OrlopError
 from orlop.base.ids import ContainerId, SnapshotKey
 from orlop.engine import mounts, privileges
+from orlop.engine.apisockets import check_role, with_address
 from orlop.engine.health_actions import check_action
 from orlop.engine.hostconfig import HostDefaults, apply_defaults, check_config, check_host
 from orlop.engine.idmaps import IdMap
@@ -46,6 +47,7 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
         raise InvalidInput("no command specified")
     check_config(request.config)
     check_action(request.orlop, request.config.labels)
+    check_role(request.orlop)
     warnings = check_host(request.host, request.config)
     services.defaults.runtimes.choose(request.host.runtime)
     host, lacks = fit_resources(request.host, services.defaults.support, services.defaults.processors)
@@ -84,6 +86,7 @@ async def _make_from(
     _check_platform(request.platform, image)
     inherited = image_run_config(image)
     config = _own_config(services, merge_config(request.config, inherited), request.host, container_id)
+    config = with_address(config, request.orlop)
     host = apply_defaults(request.host, services.defaults)
     _check_launch(host, services.defaults)
     _check_shared(services, host)

@@ -60,6 +60,7 @@ def inspect(container: Container, paths: Paths) -> ContainerInspect:
 def orlop_view(record: Record) -> dict[str, Any] | None:
     """What was asked for and other engines do not have; None when there is nothing of it."""
     found: dict[str, Any] = {
+        "Parent": record.orlop.parent,
         "HealthOnFailure": record.orlop.health_on_failure,
         "ApiSocket": record.orlop.api_socket,
     }

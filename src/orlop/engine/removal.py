@@ -118,6 +118,7 @@ class Remover:
             await self._services.catalog.update(container, replace(container.record, host=host))
 
     async def _discard(self, container: Container, *, takes_volumes: bool) -> None:
+        await self._services.api_sockets.ended(container)
         await discard_files(self._services, container.id)
         if takes_volumes:
             await self._drop_volumes(container.record.all_mounts)
@@ -137,5 +138,6 @@ async def discard_files(services: Services, container_id: ContainerId) -> None:
     paths = container_paths(services, container_id)
     with contextlib.suppress(NotFound):
         await services.snapshots.discard(SnapshotKey(container_id))
-    for path in (paths.run_dir, os.path.dirname(paths.log_dir)):
+    sockets = services.api_sockets.leftovers(container_id)
+    for path in (paths.run_dir, os.path.dirname(paths.log_dir), *sockets):
         await remove_tree(services.workers, path)

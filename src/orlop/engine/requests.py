@@ -342,6 +342,7 @@ class OrlopConfig:
 
     health_on_failure: str = field(default="", omit_empty=True)
     api_socket: str = field(default="", omit_empty=True)
+    parent: str = field(default="", omit_empty=True)  # the container over whose socket it was created
 
 
 NO_EXTRAS = OrlopConfig()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from orlop.aio.scope import Background
 from orlop.base.clock import Clock
 from orlop.base.ids import ContainerId
+from orlop.engine.apisockets import ApiSockets
 from orlop.engine.catalog import Catalog
 from orlop.engine.events import EventBus
 from orlop.engine.hostconfig import HostDefaults
@@ -50,6 +51,7 @@ class Services:
     boot_id: str
     apply_changes: Callable[[RunConfig, Sequence[str]], RunConfig]  # Dockerfile instructions of --change
     user_maps: UserMaps = field(default_factory=UserMaps)
+    api_sockets: ApiSockets = field(default_factory=ApiSockets)
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something to its end even when the caller goes away.

@@ -44,6 +44,8 @@ async def launch(services: Services, container: Container) -> Task:
         _write_files(services, container, paths)
         _check_binds(container.record.mounts)
         spec = build_spec(container.record, root, paths, namespaces, services.defaults)
+        spec = services.api_sockets.mounted(spec, container)
+        await services.api_sockets.open(container)
     except BaseException:
         for attachment in attachments:
             attachment.socket.close()
