@@ -17,6 +17,7 @@ __all__ = [
     "DeviceSpec",
     "ExecSpec",
     "ExitRecord",
+    "IdMapping",
     "LogServiceSpec",
     "LogSpec",
     "MountSpec",

@@ -1,6 +1,8 @@
 """Containers with a user namespace of their own: ids, files, and what they still may not do."""
 
 import os
+import shutil
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -260,3 +262,21 @@ def test_a_host_side_that_fails_leaves_nothing(containers):
             await output_of(h, replace(h.spec("true"), user_namespace=UserNamespaceSpec((), ())))
 
     containers(scenario)
+
+
+def test_capabilities_of_a_layers_file_count_inside(containers, tmp_path):
+    net_raw = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)  # struct vfs_cap_data: revision 2, effective
+
+    async def scenario(h):
+        layer = tmp_path / "layer" / "bin"
+        layer.mkdir(parents=True)
+        shutil.copy(h.rootfs / "bin" / "busybox", layer / "grep-raw")
+        os.setxattr(layer / "grep-raw", "security.capability", net_raw)
+        (layer / "grep").symlink_to("grep-raw")
+        spec = mapped(h, "/bin/grep", "CapEff", "/proc/self/status", process={"user": "user"})
+        lowers = (str(layer.parent), *spec.root.lowers)
+        return await output_of(h, replace(spec, root=replace(spec.root, lowers=lowers)))
+
+    output = containers(scenario)
+
+    assert int(output.text.split()[1], 16) == 1 << 13, output
