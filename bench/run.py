@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import images
 from harness import Engine, peer_available, running
+from logs import LOG_ROWS
 from rows import CONTAINER_ROWS, MILLI, NotComparable, Row
 
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -96,7 +97,8 @@ def main() -> int:
     options = parser.parse_args()
     peer = peer_available() and not options.no_peer
     with images.registry() as host:
-        rows = tuple(row for row in CONTAINER_ROWS + images.image_rows(host) if options.only in row.name)
+        known = CONTAINER_ROWS + LOG_ROWS + images.image_rows(host)
+        rows = tuple(row for row in known if options.only in row.name)
         ours = measure("orlop", rows)
         theirs = measure("dockerd", rows) if peer else {}
     start = Row("engine start to first answer", "ms", 400, lambda engine: engine.started_s)

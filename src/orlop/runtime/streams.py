@@ -14,6 +14,9 @@ import errno
 import fcntl
 import os
 import socket
+import struct
+import termios
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -37,6 +40,10 @@ PIPE_BYTES = 256 << 10
 BUFFER_LIMIT_BYTES = 256 << 10
 STALL_LIMIT_S = 30.0
 STDIN_CHUNK_BYTES = 64 << 10
+GATHER_BYTES = 64 << 10
+_GATHER_S = 0.0003
+_STREAK_S = 0.001
+_INT = struct.Struct("i")
 
 
 class OutputSink(Protocol):
@@ -44,6 +51,14 @@ class OutputSink(Protocol):
 
     def write(self, stream: int, data: memoryview) -> None:
         """Keep what was read; must not raise."""
+
+
+def _waiting_bytes(fd: int) -> int:
+    """How much could be read now; 0 where that cannot be told."""
+    try:
+        return int(_INT.unpack(fcntl.ioctl(fd, termios.FIONREAD, bytes(_INT.size)))[0])
+    except OSError:
+        return 0
 
 
 def widen_pipe(fd: int) -> None:
@@ -79,6 +94,7 @@ class Streams:
         self._outputs: dict[int, int] = {}  # fd -> stream
         self._attached: list[Attached] = []
         self._is_held = False
+        self._last_read_s = 0.0
         self.input: InputPump | None = None
         self.awaits_input = False  # clients' input is left where it is until there is somewhere to write it
 
@@ -163,7 +179,12 @@ class Streams:
 
     def _readable(self, fd: int) -> None:
         if fd in self._outputs:
-            self._read_once(fd)
+            if time.monotonic() - self._last_read_s < _STREAK_S and 0 < _waiting_bytes(fd) < GATHER_BYTES:
+                # One who writes much in small pieces: a wake-up and a frame for each would cost more
+                # than the bytes. The pipe has room for what comes meanwhile.
+                time.sleep(_GATHER_S)
+            if self._read_once(fd):
+                self._last_read_s = time.monotonic()
 
     def _read_once(self, fd: int) -> bool:
         """Read and pass on one piece; False when there was none."""
