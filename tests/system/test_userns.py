@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import load_busybox
 
 from orlop.engine.idmaps import DEFAULT_POOL, RANGE
+from support import images
 from support.orlopd import Orlopd
 
 pytestmark = pytest.mark.system
@@ -32,6 +32,10 @@ def _no_containers(request):
     yield
     if "mapping_engine" in request.fixturenames:
         request.getfixturevalue("mapping_engine").remove_containers()
+
+
+def load_busybox(engine):
+    engine.docker("load", input=images.busybox_archive("busybox:latest"))
 
 
 def shell(engine, script, *flags, image="busybox", check=True):
@@ -169,8 +173,11 @@ def test_the_host_is_out_of_reach(mapping_engine, script):
 
 def test_a_terminal_a_health_check_and_a_tmpfs(mapping_engine):
     engine = mapping_engine
-    shown = shell(engine, "tty; stat -c %u /t /dev/console; touch /t/x; id -u", "-t", "--tmpfs", "/t").stdout
-    assert shown.split() == ["/dev/pts/0", "0", "0", "0"]
+    script = "tty; stat -c %u /t /dev/console; touch /t/x; stat -c %u /u; grep -o ' /t .*noexec' /proc/mounts; id -u"
+    shown = shell(engine, script, "-t", "--tmpfs", "/t", "--tmpfs", "/u:uid=7,size=1m").stdout
+    assert shown.split()[:4] == ["/dev/pts/0", "0", "0", "7"]
+    assert shown.split()[-1] == "0"
+    assert "noexec" in shown
     name = started(engine, "--health-cmd", "test $(id -u) = 0", "--health-interval", "100ms")
     wait_until(lambda: inspected(engine, name)["State"]["Health"]["Status"] == "healthy")
 

@@ -16,8 +16,7 @@ from typing import Any
 from orlop.kernel import mount, userns
 from orlop.procs.channel import MAX_FDS, Channel
 from orlop.runtime import cgroupfs
-from orlop.runtime.mountopts import parse_options
-from orlop.runtime.rootfs import Source
+from orlop.runtime.rootfs import Source, options_of
 from orlop.runtime.spec import ContainerSpec, IdMapping, MountSpec, UserNamespaceSpec
 from orlop.runtime.speccodec import mount_spec_from_json
 
@@ -124,7 +123,7 @@ def _made(body: dict[str, Any], fds: list[int]) -> Made:
     made = Made(fd_of(body["root"]), fd_of(body["null"]), fd_of(body["dev"]), fd_of(body["shm"]))
     for item in body["sources"]:
         spec: MountSpec = mount_spec_from_json(item)
-        made.sources.append(Source(spec, parse_options(spec.options), fd_of(item["fd"])))
+        made.sources.append(Source(spec, options_of(spec), fd_of(item["fd"])))
     if "cgroup" in body:
         mounts = tuple((name, fd_of(place)) for name, place in body["cgroup"])
         made.cgroup = cgroupfs.Sources(mounts, tuple((one, other) for one, other in body["links"]))

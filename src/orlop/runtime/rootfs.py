@@ -33,6 +33,7 @@ __all__ = [
     "new_sys",
     "open_null",
     "open_sources",
+    "options_of",
     "pivot_into",
 ]
 
@@ -63,13 +64,18 @@ def open_sources(mounts: Sequence[MountSpec]) -> list[Source]:
     opened = []
     # Parents before what is mounted inside them, as Docker sorts.
     for spec in sorted(mounts, key=lambda item: item.target.rstrip("/").count("/")):
-        if spec.kind == "bind":
-            options = parse_options(spec.options)
-            opened.append(Source(spec, options, mount.detach(spec.source, is_recursive=options.is_recursive)))
-        else:
-            options = parse_options(spec.options, base=_TMPFS_BASE, takes_data=True)
-            opened.append(Source(spec, options))
+        options = options_of(spec)
+        is_bind = spec.kind == "bind"
+        fd = mount.detach(spec.source, is_recursive=options.is_recursive) if is_bind else -1
+        opened.append(Source(spec, options, fd))
     return opened
+
+
+def options_of(spec: MountSpec) -> MountOptions:
+    """The words of a mount; a new file system is closed unless they open it, and has words of its own."""
+    if spec.kind == "bind":
+        return parse_options(spec.options)
+    return parse_options(spec.options, base=_TMPFS_BASE, takes_data=True)
 
 
 def open_null() -> int:
