@@ -29,7 +29,7 @@ from orlop.bundle.sources import open_sources
 from orlop.kernel import process, userns
 from orlop.kernel.cgroup import Cgroup, Mode
 from orlop.kernel.clone import clone3
-from orlop.kernel.namespaces import CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT, setns
+from orlop.kernel.namespaces import CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT, namespace_id, setns
 from orlop.procs.channel import Channel, channel_pair, close_all
 from orlop.runtime.confine import LIMITS, ProcessPlan
 
@@ -74,6 +74,7 @@ def create_container(store: Store, order: Create) -> Record:
         raise Refused(f"JSON specification file {bundle}/config.json not found") from None
     plan = lower(parse_config(data), order.id, bundle)
     config = plan.config
+    _check_joined(plan)
     if config.process is None:
         raise Refused("process: is missing")
     if config.process.has_terminal and order.console_socket < 0:
@@ -90,6 +91,22 @@ def create_container(store: Store, order: Create) -> Record:
     except BaseException:
         launch.undo()
         raise
+
+
+def _check_joined(plan: ContainerPlan) -> None:
+    """A path may name a namespace of the host: its settings are not the container's to change."""
+    linux = plan.config.linux
+    dotted = [name.replace("/", ".") for name in linux.sysctl]
+    has_name = bool(plan.config.hostname or plan.config.domainname)
+    changes = {
+        "network": ("net", any(name.startswith("net.") for name in dotted)),
+        "uts": ("uts", has_name or "kernel.domainname" in dotted),
+        "ipc": ("ipc", any(not name.startswith("net.") and name != "kernel.domainname" for name in dotted)),
+    }
+    for item in linux.namespaces:
+        kind, is_changed = changes.get(item.kind, ("", False))
+        if item.path and is_changed and namespace_id(item.path) == namespace_id("self", kind):
+            raise Refused(f"linux.namespaces: {item.path} is the host's, and its settings would be changed")
 
 
 class _Launch:
