@@ -13,7 +13,7 @@ from orlop.kernel.cgroup_limits import Limits
 from orlop.kernel.devicefilter import DeviceRule
 from orlop.runtime import defaults, readback
 from orlop.runtime.plan import plan_process, warm_up
-from orlop.runtime.spec import ContainerSpec, DeviceSpec, ResourceSpec
+from orlop.runtime.spec import ContainerSpec, DeviceSpec, ExecSpec, ResourceSpec
 
 __all__ = [
     "apply_limits",
@@ -24,9 +24,11 @@ __all__ = [
     "limit",
     "start_failure_text",
     "verify",
+    "verify_exec",
     "warm_up",
 ]
 
+DIFFERS = "the confinement of the process differs from what was asked for"
 _DEFAULT_PARENT = "orlop"
 # The words in front of runc's own are those of dockerd and containerd: clients match on their end.
 _START_PREFIX = (
@@ -88,7 +90,14 @@ def verify(pid: int, spec: ContainerSpec, cgroup: Cgroup) -> str:
     if spec.runtime is not None:  # another runtime confines it, in its own way
         return ""
     plan = plan_process(spec.process, is_privileged=spec.is_privileged)
-    return readback.container_difference(pid, spec, plan, cgroup)
+    found = readback.container_difference(pid, spec, plan, cgroup)
+    return f"{DIFFERS}: {found}; it was killed" if found else ""
+
+
+def verify_exec(pid: int, spec: ExecSpec) -> str:
+    """The same for a further process; its namespaces are those that it joined."""
+    found = readback.process_difference(pid, plan_process(spec.process, is_privileged=spec.is_privileged))
+    return f"{DIFFERS}: {found}; it was killed" if found else ""
 
 
 def start_failure_text(failure: dict[str, Any]) -> str:

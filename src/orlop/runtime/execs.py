@@ -31,7 +31,7 @@ from orlop.kernel.userns import become_root
 from orlop.procs.channel import Channel
 from orlop.procs.forker import CHANGED_SIGNALS, close_others, reset_signals, seal_imports
 from orlop.runtime import confine, contain, terminal
-from orlop.runtime.contract import StartFailed, TaskGone, TaskRefused
+from orlop.runtime.contract import EXIT_START_FAILED, StartFailed, TaskGone, TaskRefused
 from orlop.runtime.init import READY, fail, place_standard_fds
 from orlop.runtime.launch import Launched, Pipes, launch_process, open_pipes
 from orlop.runtime.mapped import give_streams
@@ -144,6 +144,12 @@ class Execs:
     def _events(self, item: _Exec, pending: Pending) -> Events:
         def started() -> None:
             assert item.running is not None
+            problem = self._difference(item)
+            if problem:  # as for the first process: nobody is told that it runs (I21)
+                item.running.signal(signal.SIGKILL)
+                text = contain.exec_failure_text({"message": problem})
+                pending.fail(StartFailed(text, exit_code=EXIT_START_FAILED, step="confinement"))
+                return
             pending.reply({"pid": item.running.pid})
 
         def failed(failure: dict[str, Any]) -> None:
@@ -157,6 +163,11 @@ class Execs:
             self._end(item, item.running.exit_code or 0)
 
         return Events(started, failed, _nothing, done, self._supervisor.settled)
+
+    def _difference(self, item: _Exec) -> str:
+        assert item.running is not None
+        driver = self._supervisor.driver  # another runtime confines it, in its own way
+        return contain.verify_exec(item.running.pid, item.spec) if driver is None else ""
 
     def _end(self, item: _Exec, code: int) -> None:
         item.exit_code = code

@@ -36,9 +36,23 @@ def test_a_program_that_ends_at_once_is_no_difference(containers, script):
     assert set(containers(scenario)) <= {0, 137}
 
 
-def test_a_program_that_gives_up_its_rights_is_no_difference(containers):
-    script = "setpriv --help >/dev/null 2>&1; exec sh -c 'grep CapEff /proc/self/status'"
+def test_an_exec_is_read_back_too(harness, containers):
+    harness.environment["ORLOP_FAILPOINTS"] = "confine.no-new-privileges=skip"
 
-    output = containers(lambda h: h.shell(script, process={"user": "user"}))
+    async def scenario(h):
+        task, stream = await h.start("sleep", "60")
+        stream.close()
+        try:
+            locked = {"no_new_privileges": True, "has_seccomp": False}
+            with pytest.raises(StartFailed, match="no-new-privileges is off") as caught:
+                await h.exec(task, "sleep", "60", **locked)
+            allowed = await h.exec(task, "echo", "still", "here")
+        finally:
+            await task.signal(9)
+            await task.wait()
+        return caught.value, allowed
 
-    assert output.code == 0
+    failure, allowed = containers(scenario)
+
+    assert failure.step == "confinement"
+    assert allowed.text == "still here\n"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from fakes.containers import scenario
@@ -127,9 +129,21 @@ async def test_a_mount_of_a_missing_directory_is_refused_and_a_bind_makes_it(mad
 
 @scenario
 async def test_binds_around_our_own_state_do_not_hold_its_mounts(made):
-    await made.create(host=HostConfig(network_mode="none", binds=("/:/host",)))
+    await made.create(host=HostConfig(network_mode="none", binds=("/:/host:rw",)))
 
     assert made.containers.get("web").record.mounts[0].point.propagation == "rslave"
+
+
+@scenario
+async def test_our_own_state_is_not_given_away_in_passing(made):
+    for number, source in enumerate((made.root, f"{made.root}/..", "/")):
+        host = HostConfig(network_mode="none", binds=(f"{source}:/host",))
+        with pytest.raises(InvalidInput, match="contains the engine's data root"):
+            await made.create(f"no{number}", host)
+
+        await made.create(f"read{number}", replace(host, binds=(f"{source}:/host:ro",)))
+        await made.create(f"write{number}", replace(host, binds=(f"{source}:/host:rw",)))
+        await made.create(f"root{number}", replace(host, privileged=True))
 
 
 @scenario

@@ -225,7 +225,7 @@ async def test_auto_remove_is_caught_up_by_the_next_engine(made):
 
 @scenario
 async def test_volumes_are_mounted_before_the_start_and_unmounted_after_the_end(made):
-    host = HostConfig(network_mode="none", binds=("data:/data:ro", f"{made.root}:/bind"), tmpfs={"/t": ""})
+    host = HostConfig(network_mode="none", binds=("data:/data:ro", f"{made.root}:/bind:rw"), tmpfs={"/t": ""})
 
     container, task = await made.run(host=host)
     task.end(0)

@@ -1,7 +1,9 @@
 """AppArmor on a pretended host: a tree of files where /sys and the parser would be."""
 
 import os
+import shutil
 import stat
+import subprocess
 
 import pytest
 
@@ -99,3 +101,14 @@ def test_the_profile_closes_what_docker_s_closes():
     ):
         assert rule in text
     assert text.count("{") == text.count("}")
+
+
+@pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="apparmor_parser is not installed")
+def test_the_profile_is_taken_by_the_real_parser(tmp_path):
+    profile = tmp_path / "profile"
+    profile.write_text(profile_text())
+    words = ["apparmor_parser", "--skip-kernel-load", "--skip-cache", str(profile)]
+
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
