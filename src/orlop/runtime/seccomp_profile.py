@@ -71,9 +71,10 @@ def parse_profile(
 def _add_entry(book: RuleBook, entry: Mapping[str, Any], default_action: int) -> None:
     action = _action(_text(entry, "action"), _errno(entry, "errnoRet"))
     arguments = [_argument(argument) for argument in _objects(entry, "args", MAX_ARGUMENTS)]
+    names = _names(entry)
     if action == default_action:
         return  # says nothing, and must not settle a call that another entry opens (runc does the same)
-    for name in _names(entry):
+    for name in names:
         tests = tuple(argument_test(name, *argument) for argument in arguments)
         if len({test.index for test in tests}) < len(tests):
             for test in tests:  # several conditions on one argument are alternatives (runc)
