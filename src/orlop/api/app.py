@@ -26,6 +26,7 @@ from orlop.api.docker import (
     volumes,
     websockets,
 )
+from orlop.api.docker.request_shims import request_shims_for
 from orlop.api.docker.shims import shims_for
 from orlop.api.docker.unsupported import unsupported_routes
 from orlop.api.errors import error_response, message_response
@@ -126,6 +127,8 @@ class App:
             incoming.peer,
         )
         request.params = params if route else {"allowed": ", ".join(allowed)}
+        if version < MAX_VERSION:
+            _apply_version(request)
         return request, route
 
     def _no_route(self, request: Request) -> Response:
@@ -146,6 +149,15 @@ class App:
             for shim in shims:
                 value = shim.rewrite(value)
         return Response(answer.status, gojson.encode(value), (*_JSON, *answer.headers))
+
+
+def _apply_version(request: Request) -> None:
+    """Take away what the client's version does not have."""
+    rows = request_shims_for(request.operation, request.version)
+    for row in rows:
+        for name in row.drops:
+            request.query.discard(name)
+    request.rewrites = tuple(row.rewrite for row in rows)
 
 
 def _decode_path(raw: str) -> str:

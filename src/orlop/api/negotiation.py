@@ -17,7 +17,8 @@ _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
 def choose_type(accept: str, offers: Sequence[str], default: str) -> str:
     """The offer that `accept` names with the highest quality, the first of equals.
 
-    It is `default` when none is named. Wildcards choose the default: clients of streams say `*/*` without thinking of what they can parse.
+    It is `default` when none is named. Wildcards choose the default, too: clients of streams say `*/*`
+    without thinking of what they can parse.
     """
     best, best_quality = default, 0.0
     qualities = _qualities(accept[:_MAX_ACCEPT])

@@ -34,6 +34,10 @@ class Query:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
+    def discard(self, name: str) -> None:
+        """Forget a parameter that the client's version does not have."""
+        self._values.pop(name, None)
+
     def get(self, name: str, default: str = "") -> str:
         """The first value."""
         values = self._values.get(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -54,6 +54,7 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)  # names in lower case
     body: BodyReader = field(default_factory=MemoryBody)
     peer: Peer = field(default_factory=lambda: Peer("unix"))
+    rewrites: tuple[Callable[[dict[str, Any]], None], ...] = ()  # what the client's version does to a body
 
     async def json(self, cls: type[T], *, limit: int = MAX_JSON_BODY) -> T:
         """The JSON body as a `cls`.
@@ -61,17 +62,28 @@ class Request:
         Raises:
             InvalidInput: wrong content type, too large, or not such a document.
         """
-        data = await self.body.read(limit)
+        data = await self.current_body(limit)
         self._check_content_type(is_empty=not data)
         return gojson.decode(cls, data, limit=limit)
 
     async def find_json(self, cls: type[T], *, limit: int = MAX_JSON_BODY) -> T | None:
         """The JSON body as a `cls`; None when there is no body."""
-        data = await self.body.read(limit)
+        data = await self.current_body(limit)
         if not data.strip():
             return None
         self._check_content_type(is_empty=False)
         return gojson.decode(cls, data, limit=limit)
+
+    async def current_body(self, limit: int) -> bytes:
+        """The JSON body as a client of the newest version would have sent it."""
+        data = await self.body.read(limit)
+        if not self.rewrites or not data.strip():
+            return data
+        body = gojson.parse(data, limit=limit)
+        if isinstance(body, dict):
+            for rewrite in self.rewrites:
+                rewrite(body)
+        return gojson.encode(body)
 
     def _check_content_type(self, *, is_empty: bool) -> None:
         # a browser can post text/plain across origins without asking, but not application/json

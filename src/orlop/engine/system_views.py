@@ -57,10 +57,6 @@ class RegistryConfig:
     index_configs: dict[str, IndexConfig]
     mirrors: tuple[str, ...]
     # removed from the API in 1.49, still read by older clients
-    allow_nondistributable_artifacts_cidrs: tuple[str, ...] = field(
-        "AllowNondistributableArtifactsCIDRs", default=()
-    )
-    allow_nondistributable_artifacts_hostnames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

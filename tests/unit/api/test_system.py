@@ -103,7 +103,7 @@ def test_what_is_not_served_says_why(app):
     assert "Swarm" in body["message"]
 
 
-@pytest.mark.parametrize("query", ["since=5&until=4", "since=x", "filters=x", 'filters={"nope":["x"]}'])
+@pytest.mark.parametrize("query", ["since=5&until=4", "since=x", "filters=x"])
 def test_bad_event_queries_are_refused(app, query):
     assert call(app, "GET", f"/events?{query}")[0] == 400
 

@@ -195,8 +195,7 @@ async def update(engine: Engine, request: Request) -> Answer:
 
 async def wait(engine: Engine, request: Request) -> Answer:
     """The head is sent at once: clients start the container only when they see it."""
-    condition = request.query.get("condition") if request.version >= (1, 30) else ""
-    condition = condition or "not-running"
+    condition = request.query.get("condition") or "not-running"
     if condition not in _CONDITIONS:
         raise InvalidInput(f'invalid condition: "{condition[:60]}"')
     waiter = engine.containers.wait(request.params["id"], condition)

@@ -48,7 +48,7 @@ async def doctor(engine: Engine, _request: Request) -> Answer:
 
 
 async def disk_usage(engine: Engine, request: Request) -> Answer:
-    types = request.query.get_all("type") if request.version >= (1, 42) else []
+    types = request.query.get_all("type")
     for name in types:
         if name not in USAGE_TYPES:
             raise InvalidInput(f"unknown object type: {name[:60]}")
