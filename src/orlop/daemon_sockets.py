@@ -7,6 +7,7 @@ import os
 from orlop.aio.http_server import HttpServer, Limits, listen_unix
 from orlop.api.app import App, build_routes
 from orlop.api.roles import role_routes
+from orlop.engine.apisockets import ApiSockets
 from orlop.engine.engine import Engine
 
 __all__ = ["RoleServers"]
@@ -21,6 +22,10 @@ class RoleServers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._servers: dict[str, HttpServer] = {}
+
+    def serve(self, sockets: ApiSockets) -> None:
+        """Be what listens there."""
+        sockets.listen, sockets.close = self.listen, self.close
 
     async def listen(self, container_id: str, role: str, path: str) -> None:
         """Serve a role at a path; a server that is there already is replaced.

@@ -140,16 +140,8 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     runner = Runner(services, hooks)
     stopper = Stopper(services, runner)
     remover = Remover(services, runner, stopper)
-    health = HealthChecks(services, HealthActions(services, stopper).failing)
-    hooks.remove = remover.auto_remove
-    ooms = OomEvents(services)
-    hooks.on_start += [health.started, ooms.started]
-    hooks.on_adopt += [health.adopted, ooms.adopted]
     execs = Execs(services)
-    hooks.on_exit += [health.ended, execs.container_ended]
-    sockets = services.api_sockets
-    hooks.on_adopt.append(lambda item: services.later(sockets.reopen(item), "API socket"))
-    hooks.on_exit.append(lambda item: services.later(sockets.ended(item), "API socket"))
+    _set_hooks(hooks, services, stopper, remover, execs)
     containers = Containers(services, runner, stopper, remover)
     images, puller, registry = _images(settings, services, store)
     builds = _builds(services, store, images.transfers)
@@ -170,7 +162,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         history=StatsHistory(services, settings.stats_interval_s),
     )
     role_servers = RoleServers(engine)
-    sockets.listen, sockets.close = role_servers.listen, role_servers.close
+    role_servers.serve(services.api_sockets)
     return Plant(
         engine,
         settings,
@@ -184,6 +176,18 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         db,
         (puller.close, role_servers.aclose),
     )
+
+
+def _set_hooks(hooks: Hooks, services: Services, stopper: Stopper, remover: Remover, execs: Execs) -> None:
+    """What happens at a start, an adoption and an end, in this order."""
+    health = HealthChecks(services, HealthActions(services, stopper).failing)
+    ooms, sockets = OomEvents(services), services.api_sockets
+    hooks.remove = remover.auto_remove
+    hooks.on_start += [health.started, ooms.started]
+    hooks.on_adopt += [health.adopted, ooms.adopted]
+    hooks.on_adopt.append(lambda item: services.later(sockets.reopen(item), "API socket"))
+    hooks.on_exit += [health.ended, execs.container_ended]
+    hooks.on_exit.append(lambda item: services.later(sockets.ended(item), "API socket"))
 
 
 @dataclass(frozen=True, slots=True)
