@@ -9,6 +9,7 @@ from orlop.engine.launch import Paths
 from orlop.engine.lifecycle import Status, is_active
 from orlop.engine.model import Container, MountRecord, Record, Settings, State
 from orlop.engine.requests import EndpointSettings
+from orlop.engine.securityopts import named_apparmor_profile
 from orlop.engine.views import (
     ContainerInspect,
     ContainerStateView,
@@ -46,7 +47,7 @@ def inspect(container: Container, paths: Paths) -> ContainerInspect:
         platform=record.platform,
         mount_label="",
         process_label="",
-        app_armor_profile="",
+        app_armor_profile=named_apparmor_profile(record.host.security_opt or ()),
         exec_ids=tuple(sorted(container.exec_ids)) or None,
         host_config=record.host,
         graph_driver=GraphDriver(_graph_data(container), STORAGE_DRIVER),

@@ -29,6 +29,7 @@ __all__ = [
     "apply_preset",
     "ensure_apparmor_profile",
     "has_bare_system_paths",
+    "named_apparmor_profile",
     "parse_seccomp_profile",
     "parse_security",
     "read_seccomp_profile",
@@ -171,6 +172,12 @@ def ensure_apparmor_profile() -> str:
             f"{error.strerror}",
             hint="install the apparmor package, whose apparmor_parser loads profiles",
         ) from error
+
+
+def named_apparmor_profile(options: Iterable[str]) -> str:
+    """What the options say of AppArmor, `unconfined` too; "" when they leave it to the engine."""
+    named = [value or "" for name, value in map(_split, options) if name == "apparmor"]
+    return named[-1] if named else ""
 
 
 def read_seccomp_profile(setting: str) -> dict[str, Any] | None:

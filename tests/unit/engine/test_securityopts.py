@@ -6,7 +6,13 @@ from orlop.base.errors import InvalidInput
 from orlop.engine.hostconfig import MASKED_PATHS, HostDefaults, apply_defaults
 from orlop.engine.privileges import DEFAULT_CAPABILITIES, capabilities
 from orlop.engine.requests import HostConfig
-from orlop.engine.securityopts import HARDENED_DROPS, apply_preset, parse_security
+from orlop.engine.securityopts import (
+    HARDENED_DROPS,
+    apply_preset,
+    named_apparmor_profile,
+    parse_security,
+    read_seccomp_profile,
+)
 
 PODMANS_ELEVEN = set(DEFAULT_CAPABILITIES) - {"AUDIT_WRITE", "MKNOD", "NET_RAW"}
 ALLOW_ALL = '{"defaultAction":"SCMP_ACT_ALLOW"}'
@@ -175,3 +181,22 @@ def test_bare_system_paths():
     assert apply_defaults(HostConfig(), HostDefaults()).masked_paths == MASKED_PATHS
     host = apply_defaults(HostConfig(security_opt=("systempaths=unconfined",)), HostDefaults())
     assert (host.masked_paths, host.readonly_paths) == ((), ())
+
+
+def test_inspect_names_the_profile_that_was_asked_for():
+    assert named_apparmor_profile(("no-new-privileges", "apparmor=one", "apparmor:two")) == "two"
+    assert named_apparmor_profile(("apparmor=unconfined",)) == "unconfined"
+    assert named_apparmor_profile(()) == ""
+
+
+def test_the_engine_s_profile_is_read_when_it_starts(tmp_path):
+    path = tmp_path / "profile.json"
+    path.write_text(ALLOW_ALL)
+
+    assert read_seccomp_profile(str(path)) == {"defaultAction": "SCMP_ACT_ALLOW"}
+    assert read_seccomp_profile("builtin") is read_seccomp_profile("unconfined") is None
+    with pytest.raises(InvalidInput, match=r"opening seccomp profile .* failed: No such file"):
+        read_seccomp_profile(str(tmp_path / "none"))
+    path.write_text("[]")
+    with pytest.raises(InvalidInput, match="Decoding seccomp profile failed"):
+        read_seccomp_profile(str(path))
