@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orlop.base.errors import InvalidInput
+from orlop.cli.device_flags import device_limits, device_requests, is_cdi_name
 from orlop.cli.flags import Parsed
 from orlop.cli.mount_flags import parse_mount, parse_publish
 from orlop.cli.units import parse_duration_ns, parse_size
@@ -218,12 +219,14 @@ def _resources(parsed: Parsed) -> dict[str, Any]:
         "CpuShares": parsed["cpu-shares"],
         "CpuPeriod": parsed["cpu-period"],
         "CpuQuota": parsed["cpu-quota"],
+        "CpuRealtimePeriod": parsed["cpu-rt-period"],
+        "CpuRealtimeRuntime": parsed["cpu-rt-runtime"],
         "CpusetCpus": parsed["cpuset-cpus"],
         "CpusetMems": parsed["cpuset-mems"],
         "OomKillDisable": parsed["oom-kill-disable"],
         "OomScoreAdj": parsed["oom-score-adj"],
         "DeviceCgroupRules": parsed["device-cgroup-rule"],
-        "Devices": [_device(text) for text in parsed["device"]],
+        "Devices": [_device(text) for text in parsed["device"] if not is_cdi_name(text)],
         "Ulimits": [_ulimit(text) for text in parsed["ulimit"]],
     }
     sizes = {"memory": "Memory", "memory-reservation": "MemoryReservation", "shm-size": "ShmSize"}
@@ -240,7 +243,8 @@ def _resources(parsed: Parsed) -> dict[str, Any]:
         limits["BlkioWeight"] = int(parsed["blkio-weight"])
     if parsed["cpus"]:
         limits["NanoCpus"] = nano_cpus(parsed["cpus"])
-    return limits
+    requests = device_requests(parsed)
+    return limits | device_limits(parsed) | ({"DeviceRequests": requests} if requests else {})
 
 
 def nano_cpus(text: str) -> int:

@@ -54,8 +54,9 @@ def _write(write: Write, write_file: WriteFile) -> Write:
     """Returns the write that was made: the first choice, or the one instead of it."""
     try:
         write_file(write.controller, write.file, write.value)
-    except FileNotFoundError:
-        if write.instead is None:
+    except OSError as error:
+        # EOPNOTSUPP: BFQ is there, and this device has another scheduler
+        if write.instead is None or error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
             raise
         file, value = write.instead
         write_file(write.controller, file, value)

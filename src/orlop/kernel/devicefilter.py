@@ -152,13 +152,17 @@ def assemble(rules: Sequence[DeviceRule]) -> bytes:
         _instruction(_LDX_W, 4, 1, 4),
         _instruction(_LDX_W, 5, 1, 8),
     ]
-    parts += [_rule_block(rule) for rule in rules]
+    for rule in rules:
+        block, is_certain = _rule_block(rule)
+        parts.append(block)
+        if is_certain:  # older verifiers refuse a program with instructions that nothing reaches
+            return b"".join(parts)
     parts += [_instruction(_MOV64_K, 0, value=0), _instruction(_EXIT)]
     return b"".join(parts)
 
 
-def _rule_block(rule: DeviceRule) -> bytes:
-    """Tests that jump past the block when they fail."""
+def _rule_block(rule: DeviceRule) -> tuple[bytes, bool]:
+    """Tests that jump past the block when they fail; and whether there are none."""
     # each is (instructions before the jump, register, value)
     tests: list[tuple[list[bytes], int, int]] = []
     if rule.kind != "a":
@@ -172,7 +176,7 @@ def _rule_block(rule: DeviceRule) -> bytes:
     for before, register, value in reversed(tests):
         jump = _instruction(_JNE32_K, register, 0, len(block), value)
         block = [*before, jump, *block]
-    return b"".join(block)
+    return b"".join(block), not tests
 
 
 class _LoadAttr(ctypes.Structure):

@@ -89,3 +89,11 @@ def test_the_program_allows_what_one_rule_covers(rules, kind, access, major, min
         )
 
     assert run(assemble(rules), kind, access, major, minor) == int(any(map(covers, rules)))
+
+
+def test_nothing_comes_after_a_rule_that_covers_everything():
+    # verifiers of Linux 6.1 refuse unreachable instructions
+    everything, more = parse_rule("a *:* rwm"), parse_rule("c 1:3 rwm")
+
+    assert assemble([everything, more]) == assemble([everything])
+    assert len(assemble([everything])) == len(assemble([])) == 8 * 8
