@@ -3,6 +3,7 @@
 import json
 import time
 
+import docker
 import pytest
 
 RUN = ("run", "-d", "--network", "none")
@@ -303,3 +304,39 @@ def test_the_other_verbs_of_our_client(engine, tmp_path):
     engine.orlop("stop", "-t", "0", "web")
     assert "Total reclaimed space" in engine.orlop("container", "prune", "-f").stdout
     assert engine.docker("ps", "-aq").stdout == ""
+
+
+# wait, names
+
+
+def test_the_three_conditions_of_wait(engine):
+    api = engine.api()
+    made = api.containers.create("busybox", ["sh", "-c", "exit 4"], network_mode="none", auto_remove=True)
+    assert made.wait(condition="not-running")["StatusCode"] == 0  # it never ran
+    url = f"{api.api.base_url}/containers/{made.id}/wait"
+    # the head of the answer comes when the waiter is known
+    waits = [api.api.post(url, params={"condition": name}, stream=True) for name in ("next-exit", "removed")]
+
+    made.start()
+
+    assert [answer.json()["StatusCode"] for answer in waits] == [4, 4]
+    with pytest.raises(docker.errors.NotFound):
+        made.reload()
+    other = api.containers.create("busybox", "true", network_mode="none")
+    with pytest.raises(docker.errors.APIError, match='invalid condition: "soon"'):
+        other.wait(condition="soon")
+
+
+def test_names_come_before_prefixes_and_prefixes_must_be_clear(engine):
+    first = engine.docker("create", "--network", "none", "busybox").stdout.strip()
+    engine.docker("create", "--network", "none", "--name", first[:8], "busybox")
+    assert state(engine, first[:8], "{{.Name}}") == f"/{first[:8]}"
+    assert state(engine, first, "{{.Id}}") == first
+    assert state(engine, first[:9], "{{.Id}}") == first
+    made = {
+        first,
+        *(engine.docker("create", "--network", "none", "busybox").stdout.strip() for _ in range(17)),
+    }
+    twins = next(digit for digit in "0123456789abcdef" if sum(item.startswith(digit) for item in made) > 1)
+
+    assert refusal(engine, "start", twins) == f"Multiple IDs found with provided prefix: {twins}"
