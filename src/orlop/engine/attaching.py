@@ -94,7 +94,7 @@ class Attacher:
         task = container.task
         if task is not None:
             with contextlib.suppress(TaskGone):
-                stream.socket = await task.attach(spec)
+                stream.socket, stream.logs_until_ns = await task.attach_at(spec)
             return
         stream.socket, pending = open_attachment(spec)
         container.attachments.append(pending)

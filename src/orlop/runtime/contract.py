@@ -180,6 +180,9 @@ class Task(Protocol):
         the container for long is cut off; the log stays complete.
         """
 
+    async def attach_at(self, spec: AttachSpec) -> tuple[socket.socket, int]:
+        """Like `attach`, and the time before which all output is in the log and none in the stream."""
+
     async def resize(self, rows: int, columns: int, exec_id: str | None = None) -> None:
         """Set the size of the terminal of the container or of one exec."""
 

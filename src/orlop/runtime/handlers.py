@@ -7,6 +7,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
+from orlop.base.clock import SystemClock
 from orlop.base.errors import InvalidInput
 from orlop.runtime import contain, monitor
 from orlop.runtime.contract import TaskGone, TaskRefused
@@ -66,7 +67,7 @@ def _process_handlers(supervisor: Supervisor) -> dict[str, Handler]:
         except BaseException:
             sock.close()
             raise
-        return {}
+        return {"at_ns": SystemClock().now_ns()}  # the log has all before it, the stream all after it
 
     def close_stdin(body: Body, _: list[int], __: Pending) -> Body:
         target(body).streams.close_input()

@@ -145,15 +145,20 @@ class SupervisedTask:
 
     async def attach(self, spec: AttachSpec) -> socket.socket:
         """See `contract.Task.attach`."""
+        return (await self.attach_at(spec))[0]
+
+    async def attach_at(self, spec: AttachSpec) -> tuple[socket.socket, int]:
+        """See `contract.Task.attach_at`."""
         ours, theirs = open_attachment(spec)
+        asked_ns = SystemClock().now_ns()
         try:
-            await self._ask("attach", {"spec": to_json(spec)}, [theirs.socket.fileno()])
+            reply = await self._ask("attach", {"spec": to_json(spec)}, [theirs.socket.fileno()])
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.socket.close()
-        return ours
+        return ours, int(reply.get("at_ns", asked_ns))  # supervisors of an older engine do not say it
 
     async def resize(self, rows: int, columns: int, exec_id: str | None = None) -> None:
         """See `contract.Task.resize`."""

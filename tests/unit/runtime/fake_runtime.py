@@ -113,6 +113,9 @@ class InMemoryTask:
         self.program.attach(theirs)
         return ours
 
+    async def attach_at(self, spec):
+        return await self.attach(spec), 0
+
     async def resize(self, rows, columns, exec_id=None):
         self.check()
 
