@@ -1,6 +1,7 @@
 """--security-opt and --cap-add as unmodified clients send them: profiles in both forms, presets, refusals."""
 
 import json
+import subprocess
 
 import docker
 import pytest
@@ -138,3 +139,32 @@ def test_cgroups_can_be_made_writable(engine):
     made = run(engine, "--security-opt", "writable-cgroups=true", "busybox", "sh", "-c", script)
     assert "made" in made.stdout
     assert run(engine, "--security-opt", "writable-cgroups=false", "busybox", "sh", "-c", script).stdout == ""
+
+
+@pytest.mark.parametrize("word", ["hardened", "hardened=true"])
+def test_our_own_client_takes_the_short_form_too(engine, tmp_path, word):
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(NEW))
+    script = "grep NoNewPrivs /proc/self/status; mkdir /x"
+    words = ("--security-opt", word, "--security-opt", f"seccomp={path}", "busybox", "sh", "-c", script)
+
+    done = engine.orlop("run", "--rm", "--network", "none", *words, check=False)
+
+    assert done.stdout.split() == ["NoNewPrivs:", "1"]
+    assert "Input/output error" in done.stderr
+
+
+def test_our_own_client_opens_system_paths(engine):
+    words = ("--security-opt", "systempaths=unconfined", "busybox", "stat", "-c", "%t:%T", "/proc/keys")
+
+    assert engine.orlop("run", "--rm", "--network", "none", *words).stdout == "0:0\n"
+
+
+def test_no_one_else_reads_the_engine_s_state(engine):
+    """Whoever is not root finds nothing below the roots: no layer, no log, no secret."""
+    run(engine, "-v", "kept:/kept", "busybox", "sh", "-c", "touch /kept/file; chmod 4777 /kept /kept/file")
+    script = "find {} -mindepth 1 2>/dev/null | head -5"
+    for root in (engine.data_root, engine.exec_root):
+        root.parent.chmod(0o711)
+        words = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "sh", "-c", script.format(root)]
+        assert subprocess.run(words, capture_output=True, text=True, check=False).stdout == ""
