@@ -1,5 +1,6 @@
 """Containers under crun and runc: whatever docker's CLI does with them works as under the embedded runtime."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -144,6 +145,17 @@ def test_exec(driven):
     assert time.monotonic() - started < 15
 
 
+def resize_until(tty, shown):
+    """The client notices changes only from some moment after the program runs."""
+    for _ in range(30):
+        tty.resize(50, 101)
+        tty.resize(50, 100)
+        with contextlib.suppress(AssertionError):
+            tty.expect(shown, timeout_s=0.5)
+            return
+    raise AssertionError("the size does not arrive")
+
+
 def test_terminals(driven):
     with Terminal(
         ["docker", "run", "--rm", "-it", "busybox", "sh", "-c", "tty; read word; echo got $word; exit 6"],
@@ -167,8 +179,7 @@ def test_terminals(driven):
         driven.client_env(),
     ) as tty:
         tty.expect("24 80")
-        tty.resize(50, 100)
-        tty.expect("resized")
+        resize_until(tty, "resized")
         assert tty.wait() == 0
 
 
@@ -295,3 +306,29 @@ def test_a_configured_runtime_with_arguments(tmp_path):
         "start",
         "delete",
     ]
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ('case " $* " in *" create "*) exit 0;; esac', "did not say which process it made"),
+        (
+            'for word; do [ "$last" = --pid-file ] && echo 1 > "$word"; last=$word; done; exit 0',
+            "is not one that it made",
+        ),
+        ('case " $* " in *" start "*) exit 3;; esac; exec {real} "$@"', "ended with exit code 3"),
+    ],
+)
+def test_a_runtime_that_fails_or_lies(tmp_path, script, told):
+    real = shutil.which("runc") or shutil.which("crun")
+    if real is None:
+        pytest.skip("neither runc nor crun is installed")
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text("#!/bin/sh\n" + script.replace("{real}", real) + "\n")
+    wrapper.chmod(0o755)
+    with orlopd.Orlopd("--add-runtime", f"bad={wrapper}") as engine:
+        engine.docker("load", input=busybox_archive("busybox:latest"))
+        done = run(engine, "--runtime", "bad", "busybox", "true", check=False)
+        assert done.returncode == 125
+        assert told in done.stderr
+        assert run(engine, "busybox", "echo", "fine").stdout == "fine\n"

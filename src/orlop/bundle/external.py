@@ -61,6 +61,11 @@ class ExternalDriver:
         return replace(launched, is_driver=True)
 
     @property
+    def is_native(self) -> bool:
+        """See `runtime.driving.Driver.is_native`."""
+        return Job(self._spec, self._cgroup, (-1, -1, -1)).is_native
+
+    @property
     def is_busy(self) -> bool:
         """See `runtime.driving.Driver.is_busy`."""
         return self._under_way > 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -29,6 +30,11 @@ from orlop.runtime.spec import ContainerSpec, ExecSpec, ProcessSpec
 
 __all__ = ["Job", "create", "delete", "execute"]
 
+_NATIVE = frozenset({"crun", "runc"})
+_EXECUTE_LIMIT_S = 5.0
+_EXECUTE_STEP_S = 0.001
+_PID_LIMIT = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -46,6 +52,11 @@ class Job:
         assert self.spec.runtime is not None
         name = f"exec-{os.getpid()}.log" if self.further is not None else "log"
         return Call(self.spec.runtime, self.state_dir, f"{self.directory}/{name}")
+
+    @property
+    def is_native(self) -> bool:
+        """See `runtime.driving.Driver.is_native`; runtimes that we do not know may run machines."""
+        return self.spec.runtime is not None and os.path.basename(self.spec.runtime.path) in _NATIVE
 
     @property
     def directory(self) -> str:
@@ -72,8 +83,11 @@ def create(job: Job, channel: Channel) -> NoReturn:
         bundledir.write(f"{job.directory}/config.json", config_document(job.spec, facts))
         step = "runtime"
         arguments = ["create", "--bundle", job.directory, "--pid-file", f"{job.directory}/pid"]
-        _make(job, channel, arguments, job.spec.process, f"{job.directory}/pid")
+        pid = _make(job, channel, arguments, job.spec.process, f"{job.directory}/pid")
+        before = _program_of(pid)
         job.call.run(["start", job.spec.id])
+        if job.is_native:
+            _wait_executed(pid, before)
         channel.send_packed(READY)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - the process border
@@ -148,12 +162,11 @@ def _cut_off(cgroup: Cgroup) -> None:
                 mount.umount2(target, mount.MNT_DETACH)
 
 
-def _make(job: Job, channel: Channel, arguments: list[str], spec: ProcessSpec, pid_path: str) -> None:
+def _make(job: Job, channel: Channel, arguments: list[str], spec: ProcessSpec, pid_path: str) -> int:
     """Have a process made and tell which it is."""
     if not spec.has_tty:
         job.call.run([*arguments, job.spec.id], job.standard_fds)
-        _tell_program(channel, pid_path)
-        return
+        return _tell_program(channel, pid_path)
     os.chdir(job.directory)  # the name of a socket must be short, and runtimes go there, too
     console = Console(f"console-{os.getpid()}.sock")
     try:
@@ -164,18 +177,48 @@ def _make(job: Job, channel: Channel, arguments: list[str], spec: ProcessSpec, p
         os.chdir("/")
     if any(spec.tty_size):
         terminal.set_size(master, *spec.tty_size)
-    _tell_program(channel, pid_path)
+    pid = _tell_program(channel, pid_path)
     channel.send({"master": True}, [master])
     os.close(master)
+    return pid
 
 
-def _tell_program(channel: Channel, pid_path: str) -> None:
+def _program_of(pid: int) -> tuple[int, int] | None:
+    """What it executes now; None when it has ended."""
+    try:
+        found = os.stat(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _wait_executed(pid: int, before: tuple[int, int] | None) -> None:
+    """Wait until the runtime's init has become the program: `start` returns before its last steps."""
+    deadline = time.monotonic() + _EXECUTE_LIMIT_S
+    while before is not None and _program_of(pid) == before and time.monotonic() < deadline:
+        time.sleep(_EXECUTE_STEP_S)
+
+
+def _parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        text = file.read()
+    return int(text[text.rindex(b")") + 2 :].split()[1])
+
+
+def _tell_program(channel: Channel, pid_path: str) -> int:
     """Its parent is the supervisor by now, which reaps it: until then the pid means nobody else."""
-    with open(pid_path, encoding="ascii") as file:
-        pid = int(file.read())
-    pidfd = process.pidfd_open(pid)
+    try:
+        with open(pid_path, encoding="ascii") as file:
+            pid = int(file.read(_PID_LIMIT))
+        pidfd = process.pidfd_open(pid)
+        is_ours = _parent_of(pid) == os.getppid()
+    except (OSError, ValueError):
+        raise RuntimeFailed("the runtime did not say which process it made") from None
+    if not is_ours:  # whatever else it is, it must not be signalled as the container's
+        raise RuntimeFailed(f"process {pid}, which the runtime names, is not one that it made")
     channel.send({"program": pid}, [pidfd])
     os.close(pidfd)
+    return pid
 
 
 def _forget(name: str) -> None:

@@ -39,6 +39,10 @@ class Driver(Protocol):
         """
 
     @property
+    def is_native(self) -> bool:
+        """True when its containers are processes of this kernel: their confinement can be read back."""
+
+    @property
     def is_busy(self) -> bool:
         """True while a launch is under way: a child that nobody knows may be what comes of it."""
 
