@@ -104,7 +104,7 @@ def _below(group: Cgroup, path: str) -> Cgroup:
     try:
         below = Cgroup(f"{group.path}/{path.strip('/')}" if path.strip("/") else group.path, group.host)
     except ValueError as error:
-        raise Refused(f"invalid --cgroup: {error}") from error
+        raise Refused(f"bad sub cgroup path: {error}") from error
     if not below.exists():
         raise Refused(f"--cgroup {path}: no such cgroup in the container")
     return below

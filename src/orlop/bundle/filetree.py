@@ -114,15 +114,13 @@ def _new(item: MountPlan, target: int) -> int:
     if item.kind == "tmpfs" and "mode" not in data:
         data["mode"] = f"{stat.S_IMODE(os.fstat(target).st_mode):o}"
     attributes = item.options.set_attributes
-    if item.copies_up:
-        attributes &= ~mount.MOUNT_ATTR_RDONLY
+    if item.kind == "tmpfs":
+        attributes &= ~mount.MOUNT_ATTR_RDONLY  # it is filled first
     fd = mount.new_filesystem(item.kind, data, attributes)
     if item.kind == "proc":
         _proc_devices.add(os.fstat(fd).st_dev)
     if item.copies_up:
         _copy_tree(target, fd)
-        if item.options.is_read_only:
-            mount.mount_setattr(fd, set_attributes=mount.MOUNT_ATTR_RDONLY)
     return fd
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from orlop.procs.channel import close_all
 
-__all__ = ["ConsolePair", "raw_terminal", "wait_for"]
+__all__ = ["ConsolePair", "hold_signals", "raw_terminal", "wait_for"]
 
 _CHUNK_BYTES = 65536
 _NOT_PASSED_ON = {signal.SIGCHLD, signal.SIGURG, signal.SIGPIPE, signal.SIGWINCH}
@@ -43,6 +43,11 @@ class ConsolePair:
         return fds[0] if fds else -1
 
 
+def hold_signals() -> None:
+    """Keep signals until `wait_for` can pass them on: to be called before the program runs."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+
+
 def wait_for(pid: int, pidfd: int, master: int = -1) -> int:
     """Wait for our child; returns what a shell would: its code, or 128 and the signal."""
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -55,6 +60,7 @@ def wait_for(pid: int, pidfd: int, master: int = -1) -> int:
         signal.signal(number, note)
     signal.signal(signal.SIGWINCH, note)
     signal.set_wakeup_fd(wake_write)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     try:
         _loop(pidfd, master, wake_read, pending)
     finally:

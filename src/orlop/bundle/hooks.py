@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orlop.bundle.config import Hook
 from orlop.bundle.refusal import Refused
@@ -28,22 +28,27 @@ class HookFailed(Refused):
     code = "runtime-hook-failed"
 
 
-def run_hooks(kind: str, hooks: Sequence[Hook], state: bytes) -> None:
+def run_hooks(
+    kind: str, hooks: Sequence[Hook], state: bytes, *, inherited: Mapping[bytes, bytes] | None = None
+) -> None:
     """Run them one after the other; `state` is the container's state as JSON.
+
+    A hook without an environment of its own gets the `inherited` one.
 
     Raises:
         HookFailed: the first that fails; those behind it are not run.
     """
     for index, hook in enumerate(hooks):
         try:
-            _run(hook, state)
+            _run(hook, state, inherited or {})
         except HookFailed as error:
             raise HookFailed(f"error running {kind} hook #{index}: {error.message}") from error
 
 
-def _run(hook: Hook, state: bytes) -> None:
+def _run(hook: Hook, state: bytes, inherited: Mapping[bytes, bytes]) -> None:
     stdin, output = _file("state", state), _file("hook-output", b"")
-    environment = dict(entry.partition("=")[::2] for entry in hook.env if "=" in entry)
+    own = (os.fsencode(entry).partition(b"=") for entry in hook.env)
+    environment = {name: value for name, equals, value in own if equals} if hook.env else inherited
     try:
         null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
         actions = [

@@ -28,7 +28,7 @@ from orlop.bundle import filetree
 from orlop.bundle.hooks import run_hooks
 from orlop.bundle.lowering import ContainerPlan
 from orlop.bundle.processes import Extras
-from orlop.bundle.sources import Sources
+from orlop.bundle.sources import Sources, comes_from_root, prepare_bind
 from orlop.kernel import mount, process, scheduling, userns
 from orlop.kernel.cgroup import Cgroup, Mode
 from orlop.kernel.namespaces import CLONE_NEWCGROUP, CLONE_NEWNET, unshare
@@ -69,6 +69,7 @@ class _Init:
         self.cgroups: cgroupfs.Sources | None = None
         self.proc_fd = -1
         self.terminal: int = -1
+        self.to_be_closed: list[int] = []  # to writing
 
     @property
     def root(self) -> RootedDir:
@@ -113,7 +114,8 @@ def _wait_for_start(state: _Init, ready: confine.Ready) -> NoReturn:
     report = Channel(connection)
     step = "hooks"
     try:
-        run_hooks("startContainer", state.plan.config.hooks.start_container, state.state)
+        hooks = state.plan.config.hooks.start_container
+        run_hooks("startContainer", hooks, state.state, inherited=ready.plan.env)
         step = "confine"
         confine.become(ready)
         step = "exec"
@@ -181,8 +183,14 @@ def _own_proc(state: _Init) -> None:
 def _mounts(state: _Init) -> None:
     for index, item in enumerate(state.plan.mounts):
         fd = state.orders.sources.binds.get(index, -1)
+        if item.is_bind and fd < 0:
+            place = state.root.path_fd(comes_from_root(state.plan, item))
+            fd = prepare_bind(state.plan, item, mount.detach(place, is_recursive=item.options.is_recursive))
+            os.close(place)
         made = filetree.add_mount(state.root, item, fd, state.cgroups)
-        if made >= 0:
+        if item.kind == "tmpfs" and item.options.is_read_only:
+            state.to_be_closed.append(made)  # others are mounted in it, and /dev is filled
+        elif made >= 0:
             os.close(made)
 
 
@@ -254,6 +262,9 @@ def _sysctls(state: _Init) -> None:
 
 
 def _hide(state: _Init) -> None:
+    for fd in state.to_be_closed:
+        mount.mount_setattr(fd, set_attributes=mount.MOUNT_ATTR_RDONLY)
+        os.close(fd)
     rootfs.make_read_only(state.root, state.linux.readonly_paths)
     rootfs.mask(state.root, state.linux.masked_paths, state.orders.sources.null)
 

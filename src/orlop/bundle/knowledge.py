@@ -62,11 +62,11 @@ def features_document() -> dict[str, Any]:
     }
 
 
-def starting_config(*, is_rootless: bool = False) -> dict[str, Any]:
+def starting_config(*, is_rootless: bool = False, has_cgroup_namespace: bool = True) -> dict[str, Any]:
     """A container with a shell, confined as by default."""
     safe = ["nosuid", "noexec", "nodev"]
     kept = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
-    namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
+    namespaces = ["pid", "network", "ipc", "uts", "mount", *(["cgroup"] if has_cgroup_namespace else [])]
     linux: dict[str, Any] = {
         "resources": {"devices": [{"allow": False, "access": "rwm"}]},
         "namespaces": [{"type": kind} for kind in namespaces],

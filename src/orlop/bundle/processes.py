@@ -102,6 +102,8 @@ def _sets(given: Capabilities) -> CapabilitySets:
         return capabilities.mask_of(name for name in names if _is_known(name)) & available
 
     permitted, inheritable = mask(given.permitted), mask(given.inheritable)
+    for name in capabilities.names_of(mask(given.ambient) & ~(permitted & inheritable)):
+        log.warning(f"can't raise ambient capability CAP_{name}: it is not permitted and inheritable")
     return CapabilitySets(
         effective=mask(given.effective) & permitted,
         permitted=permitted,

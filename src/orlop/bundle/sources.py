@@ -22,7 +22,7 @@ from orlop.kernel.namespaces import CLONE_NEWUSER
 from orlop.procs.channel import channel_pair, close_all
 from orlop.runtime.rootfs import open_null
 
-__all__ = ["Sources", "open_sources"]
+__all__ = ["Sources", "comes_from_root", "open_sources", "prepare_bind"]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ def open_sources(plan: ContainerPlan) -> Sources:
         sources.root = _open_root(plan)
         sources.null = open_null()
         for index, item in enumerate(plan.mounts):
-            if item.is_bind:
+            if item.is_bind and not comes_from_root(plan, item):
                 sources.binds[index] = _told(item, lambda item=item: _open_bind(plan, item))  # type: ignore[misc]
         if plan.has_user_namespace:  # its root may not make nodes: it gets the host's
             for index, device in enumerate(plan.devices):
@@ -63,6 +63,12 @@ def open_sources(plan: ContainerPlan) -> Sources:
         sources.close()
         raise
     return sources
+
+
+def comes_from_root(plan: ContainerPlan, item: MountPlan) -> str:
+    """Where in the container's root the source is, if it is there: earlier mounts may cover it."""
+    source = os.path.normpath(os.path.join(plan.bundle, item.source))
+    return "" if item.idmap or not source.startswith(f"{plan.rootfs}/") else source[len(plan.rootfs) :]
 
 
 def _open_root(plan: ContainerPlan) -> int:
@@ -89,7 +95,12 @@ def _told(item: MountPlan, action: Callable[[], int]) -> int:
 def _open_bind(plan: ContainerPlan, item: MountPlan) -> int:
     source = os.path.join(plan.bundle, item.source)
     options = item.options
-    fd = mount.detach(source, is_recursive=options.is_recursive)
+    return prepare_bind(plan, item, mount.detach(source, is_recursive=options.is_recursive))
+
+
+def prepare_bind(plan: ContainerPlan, item: MountPlan, fd: int) -> int:
+    """Give a detached mount its attributes; returns it, and closes it when that fails."""
+    options = item.options
     try:
         propagation = options.propagation or _received(plan)
         if propagation != "shared":  # a copy of a shared mount is shared
@@ -116,9 +127,13 @@ def _open_bind(plan: ContainerPlan, item: MountPlan) -> int:
 
 def _idmap(fd: int, plan: ContainerPlan, item: MountPlan) -> None:
     uids, gids = item.uid_mappings or plan.uid_map, item.gid_mappings or plan.gid_map
-    if not uids:
-        raise Unsupported(f"mount at {item.destination}: idmap without mappings needs a new user namespace")
-    namespace = _user_namespace(uids, gids)
+    user = plan.config.linux.namespace("user")
+    if uids:
+        namespace = _user_namespace(uids, gids)
+    elif user is not None:
+        namespace = os.open(user.path, os.O_RDONLY | os.O_CLOEXEC)
+    else:
+        raise Unsupported(f"mount at {item.destination}: idmap without mappings needs a user namespace")
     try:
         mount.mount_setattr(fd, userns_fd=namespace, is_recursive=item.idmap == "ridmap")
     finally:

@@ -65,6 +65,8 @@ def _execute(call: Call) -> int:
         if parsed.text("pid-file"):
             launch.write_pid_file(parsed.text("pid-file"), pid)
 
+    if not is_detached:
+        foreground.hold_signals()
     pid, pidfd = entering.enter_container(record, config, entry, started)
     if is_detached:
         return 0

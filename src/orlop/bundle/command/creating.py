@@ -64,6 +64,8 @@ def _run(call: Call) -> int:
     pidfd = record.pidfd()
     try:
         master = pair.master() if pair else -1
+        if not is_detached:
+            foreground.hold_signals()
         start_container(call.store, record)
     except BaseException:
         ending.delete_container(call.store, record, is_forced=True)
@@ -104,7 +106,8 @@ def start_container(store: Store, record: Record) -> None:
     try:
         run_hooks("poststart", hooks.poststart, json.dumps(oci_state(record, "running")).encode())
     except HookFailed:
-        ending.signal_container(record, signal.SIGKILL)
+        with contextlib.suppress(WrongState):  # it has ended by itself
+            ending.signal_container(record, signal.SIGKILL)
         raise
 
 

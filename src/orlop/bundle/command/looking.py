@@ -98,11 +98,16 @@ def features(_: Call) -> int:
 def spec(call: Call) -> int:
     """spec: a config.json to begin with."""
     from orlop.bundle.knowledge import starting_config
+    from orlop.kernel.cgroup import Mode, detect
 
     path = os.path.join(call.parsed.text("bundle") or ".", "config.json")
     try:
         with open(path, "x", encoding="utf-8") as file:
-            json.dump(starting_config(is_rootless=call.parsed.is_set("rootless")), file, indent="\t")
+            document = starting_config(
+                is_rootless=call.parsed.is_set("rootless"),
+                has_cgroup_namespace=detect().mode is Mode.V2,  # with v1 it is added by whoever wants it
+            )
+            json.dump(document, file, indent="\t")
     except FileExistsError:
         raise Refused("File config.json exists. Remove it first") from None
     return 0
