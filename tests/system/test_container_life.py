@@ -340,3 +340,12 @@ def test_names_come_before_prefixes_and_prefixes_must_be_clear(engine):
     twins = next(digit for digit in "0123456789abcdef" if sum(item.startswith(digit) for item in made) > 1)
 
     assert refusal(engine, "start", twins) == f"Multiple IDs found with provided prefix: {twins}"
+
+
+@pytest.mark.parametrize("words", [("--pull", "sometimes"), ("--rm", "--restart", "always")])
+def test_contradictions_are_told_in_docker_s_words(engine, words):
+    theirs = engine.docker("run", *words, "busybox", check=False)
+    ours = engine.orlop("run", *words, "busybox", check=False)
+
+    assert (ours.returncode, theirs.returncode) == (125, 125)
+    assert ours.stderr.strip().removeprefix("orlop: ") in theirs.stderr

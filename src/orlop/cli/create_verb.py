@@ -35,6 +35,7 @@ def create(context: Context, parsed: Parsed, *, is_detached: bool) -> tuple[dict
         ApiError: the engine refused, or the image cannot be pulled.
         InvalidInput: a flag's value is wrong, or the cidfile exists.
     """
+    _check_choices(parsed)
     cidfile = parsed["cidfile"]
     if cidfile and os.path.exists(cidfile):
         raise InvalidInput(
@@ -58,6 +59,15 @@ def create(context: Context, parsed: Parsed, *, is_detached: bool) -> tuple[dict
         with open(cidfile, "x", encoding="utf-8") as file:
             file.write(created["Id"])
     return created, body
+
+
+def _check_choices(parsed: Parsed) -> None:
+    if parsed["pull"] not in {"", "always", "missing", "never"}:
+        raise InvalidInput(
+            f'invalid pull option: \'{parsed["pull"]}\': must be one of "always", "missing" or "never"'
+        )
+    if parsed["rm"] and parsed["restart"] not in {"", "no"}:
+        raise InvalidInput("conflicting options: cannot specify both --restart and --rm")
 
 
 def _post(context: Context, parsed: Parsed, body: dict[str, Any]) -> dict[str, Any]:

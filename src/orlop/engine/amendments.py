@@ -180,13 +180,18 @@ def _ports(
     for text, wanted in (add.port_bindings or {}).items():
         port, there = _port(text), bindings.get(_port(text)) or ()
         for item in wanted or (PortBinding(),):
-            if not _HOST_PORT.match(item.host_port):
+            if not _is_host_port(item.host_port):
                 raise InvalidInput(f"invalid port specification: {item.host_port[:40]!r}")
             if item not in there:
                 there = (*there, item)
         bindings[port] = there
         exposed.add(port)
     return bindings or None, frozenset(exposed) or None
+
+
+def _is_host_port(text: str) -> bool:
+    """Empty, a port, or a range of ports to choose from."""
+    return bool(_HOST_PORT.match(text)) and all(int(word) < 1 << 16 for word in text.split("-") if word)
 
 
 def _port(text: str) -> str:

@@ -105,6 +105,7 @@ def test_of_the_health_check_only_what_is_given_changes():
         (Additions(port_bindings={"0/tcp": None}), None, "bridge"),
         (Additions(port_bindings={"70000/tcp": None}), None, "bridge"),
         (Additions(port_bindings={"80/tcp": (PortBinding("", "http"),)}), None, "bridge"),
+        (Additions(port_bindings={"80/tcp": (PortBinding("", "80-99999"),)}), None, "bridge"),
         (Additions(port_bindings={"80/tcp": None}), None, "container:x"),
         (Additions(labels={"orlop.health-on-failure": "explode"}), None, "bridge"),
     ],
