@@ -67,7 +67,8 @@ def test_the_file_has_the_keys_of_daemon_json():
     assert given.features == {"containerd-snapshotter": True}
     assert given.ulimits == (("nofile", 1, 2),)
     assert not given.keeps_containers
-    assert set(given.notes) == {"--storage-driver has no effect", "--add-runtime has no effect"}
+    assert [(item.name, item.path) for item in given.runtimes] == [("x", "/x")]
+    assert set(given.notes) == {"--storage-driver has no effect"}
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,15 @@ def test_what_launches_dockerd_launches_us(flag):
     given = settings(f"--{flag.name}={value}")
 
     assert given.notes == (f"--{flag.name} has no effect",)
+
+
+def test_the_engine_s_security_settings():
+    settings = resolve(
+        parse_flags(["--default-security=hardened"]), parse_file('{"seccomp-profile": "/p"}', "f"), "f"
+    )
+    plain = resolve({}, {}, "f")
+
+    assert (settings.default_security, settings.seccomp_profile) == ("hardened", "/p")
+    assert (plain.default_security, plain.seccomp_profile) == ("docker", "builtin")
+    with pytest.raises(InvalidInput, match="docker or hardened is wanted"):
+        resolve(parse_flags(["--default-security", "strict"]), {}, "f")

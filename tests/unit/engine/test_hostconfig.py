@@ -60,7 +60,6 @@ def test_options_of_the_default_log_driver_are_inherited():
         (HostConfig(log_config=LogConfig("json-file", {"x": "y"})), "unknown log opt 'x'"),
         (HostConfig(pid_mode="else"), "invalid PID mode: else"),
         (HostConfig(ipc_mode="else"), "invalid IPC mode: else"),
-        (HostConfig(runtime="kata"), "unknown or invalid runtime name: kata"),
         (HostConfig(network_mode="container:"), "empty container name"),
     ],
 )
