@@ -117,6 +117,11 @@ CREATE_FLAGS: tuple[Flag, ...] = (
     Flag("pull", default="missing", text='Pull image before running ("always", "missing", "never")'),
     HEALTH_ON_FAILURE,
     Flag(
+        "use-api-socket",
+        kind="bool",
+        text="Bind mount the engine's socket: the container is root on the host",
+    ),
+    Flag(
         "api-socket", text="Give the container the engine's socket with a role (read-only|build|own-children)"
     ),
     Flag("net", kind="list", is_hidden=True, text="Connect a container to a network"),

@@ -42,6 +42,8 @@ def create(context: Context, parsed: Parsed, *, is_detached: bool) -> tuple[dict
             f"container ID file found, make sure the other container isn't running or delete {cidfile}"
         )
     body = create_body(parsed, context.environ, _read_text, is_detached=is_detached)
+    if parsed["use-api-socket"]:
+        body["HostConfig"]["Mounts"] = [*(body["HostConfig"].get("Mounts") or []), _socket_mount(context)]
     if parsed["pull"] == "always":
         pull_quietly(context, parsed)
     try:
@@ -68,6 +70,12 @@ def _check_choices(parsed: Parsed) -> None:
         )
     if parsed["rm"] and parsed["restart"] not in {"", "no"}:
         raise InvalidInput("conflicting options: cannot specify both --restart and --rm")
+
+
+def _socket_mount(context: Context) -> dict[str, str]:
+    if not context.endpoint.path:
+        raise InvalidInput(f"--use-api-socket needs an engine on a unix socket, not {context.endpoint.url}")
+    return {"Type": "bind", "Source": context.endpoint.path, "Target": "/var/run/docker.sock"}
 
 
 def _post(context: Context, parsed: Parsed, body: dict[str, Any]) -> dict[str, Any]:
