@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -209,3 +210,40 @@ def test_inspect_shows_the_driver_and_where_the_log_is(engine):
 
     assert shown.endswith(' {"Type":"json-file","Config":{"max-size":"1m"}}\n')
     assert os.path.isdir(shown.split()[0])
+
+
+def test_docker_py_reads_streams_and_chooses(engine):
+    client = engine.api()
+    script = "echo one; sleep 0.2; echo two; echo bad >&2"
+    container = client.containers.run("busybox", ["sh", "-c", script], detach=True)
+
+    followed = list(container.logs(stream=True, follow=True, stderr=False))
+
+    assert followed == [b"one\n", b"two\n"]
+    assert container.logs(stdout=False) == b"bad\n"
+    assert container.logs(stderr=False, tail=1) == b"two\n"
+    stamped = container.logs(stderr=False, timestamps=True).splitlines()
+    assert all(re.fullmatch(RFC3339 + r" \w+", line.decode()) for line in stamped)
+    assert container.logs(since=int(time.time()) + 3600) == b""
+    assert container.logs(until=int(time.time()) - 3600) == b""
+
+
+def test_sending_goes_on_over_a_restart_of_the_engine(fresh_engine):
+    server = socket.create_server(("127.0.0.1", 0))
+    with server:
+        server.settimeout(15)
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        container = start(
+            fresh_engine,
+            "while ! test -e /go; do sleep 0.05; done; echo after; sleep 600",
+            *("--log-driver", "syslog", "--log-opt", f"syslog-address={address}"),
+        )
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(15)
+            fresh_engine.kill()
+            fresh_engine.start()
+            fresh_engine.docker("exec", container, "touch", "/go")
+
+            assert connection.recv(4096).endswith(b": after\n")
+    fresh_engine.docker("rm", "-f", container)
