@@ -38,7 +38,7 @@ def test_the_defaults_are_ours():
         (["--mtu", "big"], "a number is wanted"),
         (["stray"], "accepts no arguments"),
         (["--data-root", "relative"], "not absolute"),
-        (["--log-driver", "syslog"], "no log driver named 'syslog'"),
+        (["--log-driver", "splunk"], "no log driver named 'splunk'"),
         (["--default-cgroupns-mode", "x"], "invalid default cgroup namespace"),
         (["--default-ulimit", "nofile=x"], "invalid ulimit"),
         (["--feature", "a=b"], "true or false"),
