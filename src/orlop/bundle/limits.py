@@ -35,7 +35,19 @@ def create_cgroup(path: str) -> Cgroup:
     group.create()
     if group.pids():
         raise Refused(f"container's cgroup is not empty: {len(group.pids())} process(es) found in {path}")
+    if _is_frozen(group):  # whoever joins it stands still for good
+        raise Refused("container's cgroup unexpectedly frozen")
     return group
+
+
+def _is_frozen(group: Cgroup) -> bool:
+    """In either hierarchy, by itself or an ancestor."""
+    with contextlib.suppress(FileNotFoundError), open(f"{group.directory('freezer')}/freezer.state") as file:
+        if file.read().strip() != "THAWED":
+            return True
+    with contextlib.suppress(OSError):
+        return group.is_frozen()
+    return False
 
 
 def apply_resources(group: Cgroup, resources: Resources) -> None:

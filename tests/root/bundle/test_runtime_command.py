@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from orlop.bundle.knowledge import starting_config
+from orlop.kernel.cgroup import Cgroup, detect
 from support.images import busybox_path
 
 pytestmark = pytest.mark.root
@@ -506,6 +507,18 @@ def test_what_is_refused(runtime, words):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_frozen_cgroup_of_the_caller_is_refused(runtime):
+    group = Cgroup(f"orlop-test-{uuid.uuid4().hex[:12]}", detect())
+    group.create()
+    try:
+        group.freeze()
+        runtime.linux["cgroupsPath"] = f"/{group.path}/below"
+        assert "unexpectedly frozen" in runtime.run("true").stderr
+    finally:
+        group.thaw()
+        group.destroy()
 
 
 def test_version_and_features(runtime):
