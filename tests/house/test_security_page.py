@@ -56,7 +56,13 @@ def test_the_preset_is_the_code_s():
 def test_every_word_of_the_page_is_taken():
     section = PAGE.partition("## Words of")[2].partition("\n## ")[0]
     words = re.findall(r"^\| `([a-z-]+)", section, re.MULTILINE)
-    values = {"seccomp": "builtin", "apparmor": "unconfined", "label": "disable", "systempaths": "unconfined"}
+    values = {
+        "seccomp": "builtin",
+        "apparmor": "unconfined",
+        "label": "disable",
+        "systempaths": "unconfined",
+        "userns": "auto",
+    }
 
     assert len(words) == 8
     for word in words:
