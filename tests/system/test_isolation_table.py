@@ -293,3 +293,18 @@ def test_the_engine_s_own_defaults_for_all(tmp_path):
     assert CAPABILITIES in left.stdout
     assert str(profile) in info
     assert "name=hardened" in info
+
+
+def test_row_9_a_user_namespace_keeps_every_wall(run):
+    found = run("--security-opt", "userns=auto", "--security-opt", "hardened=true")
+
+    inside, outside, _ = found["uidmap"][0].split()
+    assert inside == "0"
+    assert int(outside) > 65535
+    assert status(found)["CapBnd"] == HARDENED
+    assert {name: calls(found)[name] for name in ("unknown", "unshare", "socket-alg")} == {
+        "unknown": "ENOSYS",
+        "unshare": "EPERM",
+        "socket-alg": "EPERM",
+    }
+    assert all(line.split()[1] == "0" for line in found["masked"])
