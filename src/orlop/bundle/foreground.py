@@ -40,7 +40,13 @@ class ConsolePair:
         self.theirs.close()
         with self.ours:
             _, fds, _, _ = socket.recv_fds(self.ours, 4096, 1)
-        return fds[0] if fds else -1
+        if not fds:
+            return -1
+        # Our own terminal, or a pipe, gets the line ends that the program wrote.
+        attributes = termios.tcgetattr(fds[0])
+        attributes[1] &= ~termios.ONLCR
+        termios.tcsetattr(fds[0], termios.TCSANOW, attributes)
+        return fds[0]
 
 
 def hold_signals() -> None:
@@ -131,6 +137,9 @@ def raw_terminal() -> Iterator[None]:
         return
     try:
         tty.setraw(0)
+        raw = termios.tcgetattr(0)
+        raw[1] |= termios.OPOST  # see `ConsolePair.master`
+        termios.tcsetattr(0, termios.TCSANOW, raw)
         yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)

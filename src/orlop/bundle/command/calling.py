@@ -19,6 +19,7 @@ class Call:
     store: Store
     verb: str
     parsed: Parsed
+    is_root_given: bool = False
 
     def container(self) -> tuple[Record, Status]:
         """The container that the first word names."""

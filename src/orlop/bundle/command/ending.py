@@ -31,6 +31,9 @@ def kill(call: Call) -> int:
     if call.parsed.is_set("all"):
         _signal_all(record, number)
         return 0
+    if status == "stopped" and number == signal.SIGKILL and not record.has_pid_namespace:
+        _signal_all(record, number)  # others outlive the first process
+        return 0
     if status == "stopped":
         raise WrongState("container not running")
     signal_container(record, number)

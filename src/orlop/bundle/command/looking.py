@@ -27,6 +27,8 @@ def list_containers(call: Call) -> int:
     style = call.parsed.text("format", "table")
     if style not in ("table", "json"):
         raise Refused("invalid format option")
+    if call.is_root_given and not os.path.isdir(call.store.root):
+        raise Refused(f"{call.store.root}: no such file or directory")
     rows = []
     for name in call.store.ids():
         record = call.store.load(name)
@@ -34,7 +36,7 @@ def list_containers(call: Call) -> int:
     if call.parsed.is_set("quiet"):
         _write("".join(f"{row['id']}\n" for row in rows))
     elif style == "json":
-        _write(json.dumps(rows or None))
+        _write(json.dumps(rows or None, separators=(",", ":")))
     else:
         keys = ("id", "pid", "status", "bundle", "created", "owner")
         table = [[key.upper() for key in keys], *([str(row[key]) for key in keys] for row in rows)]

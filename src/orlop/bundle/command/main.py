@@ -85,7 +85,7 @@ def _dispatch(settings: Parsed) -> int:
         parsed.values |= rest.values
         parsed.words = [parsed.words[0], *rest.words]
     verb.check_words(name, len(parsed.words))
-    return verb.run(Call(Store(_root(settings)), name, parsed))
+    return verb.run(Call(Store(_root(settings)), name, parsed, settings.is_set("root")))
 
 
 def _root(settings: Parsed) -> str:
