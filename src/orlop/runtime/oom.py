@@ -36,6 +36,7 @@ class OomReports:
         with contextlib.suppress(OSError):
             self._watch = OomWatch(self._cgroup)
             self._loop.watch(self._watch.fileno(), READ, self._ready)
+            self._look_on()  # the program has begun already
 
     def wait(self, seen: int | None, pending: Pending) -> dict[str, Any] | None:
         """The count once it is above `seen`; at once for None."""
@@ -58,6 +59,9 @@ class OomReports:
     def _ready(self) -> None:
         assert self._watch is not None
         self._watch.new_kills()  # its count is not ours: it forgets
+        self._look_on()
+
+    def _look_on(self) -> None:
         before = self.count
         self._look()
         if self.count == before and not self._timers:
