@@ -65,6 +65,7 @@ def add_mount(root: RootedDir, item: MountPlan, source_fd: int, cgroups: cgroupf
 
 def _add(root: RootedDir, item: MountPlan, source_fd: int) -> int:
     is_directory = not item.is_bind or stat.S_ISDIR(os.fstat(source_fd).st_mode)
+    is_new = item.kind == "tmpfs" and not _exists(root, item.destination)
     below_proc = item.destination.removeprefix("/proc/")
     if item.kind in {"proc", "sysfs"}:
         target = _plain_directory(root, item.destination)
@@ -74,7 +75,7 @@ def _add(root: RootedDir, item: MountPlan, source_fd: int) -> int:
         if _is_procfs(target) and below_proc not in _PROC_TARGETS and item.destination != "/proc":
             text = f'"{item.destination}" cannot be mounted because it is inside /proc'
             raise MountRefused(errno.EPERM, text)
-        fd = source_fd if item.is_bind else _new(item, target)
+        fd = source_fd if item.is_bind else _new(item, target, has_mode=not is_new)
         mount.attach(fd, target)
     finally:
         os.close(target)
@@ -108,10 +109,19 @@ def _is_procfs(fd: int) -> bool:
 _proc_devices: set[int] = set()
 
 
-def _new(item: MountPlan, target: int) -> int:
+def _exists(root: RootedDir, path: str) -> bool:
+    try:
+        root.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+def _new(item: MountPlan, target: int, *, has_mode: bool) -> int:
+    """A tmpfs takes over the mode of the directory that it covers, if there was one."""
     data: dict[str, str | bytes | None] = {"source": item.source or item.kind}
     data.update(item.options.data)
-    if item.kind == "tmpfs" and "mode" not in data:
+    if item.kind == "tmpfs" and "mode" not in data and has_mode:
         data["mode"] = f"{stat.S_IMODE(os.fstat(target).st_mode):o}"
     attributes = item.options.set_attributes
     if item.kind == "tmpfs":

@@ -265,8 +265,8 @@ def _hide(state: _Init) -> None:
     for fd in state.to_be_closed:
         mount.mount_setattr(fd, set_attributes=mount.MOUNT_ATTR_RDONLY)
         os.close(fd)
-    rootfs.make_read_only(state.root, state.linux.readonly_paths)
-    rootfs.mask(state.root, state.linux.masked_paths, state.orders.sources.null)
+    rootfs.make_read_only(state.root, tuple(dict.fromkeys(state.linux.readonly_paths)))
+    rootfs.mask(state.root, tuple(dict.fromkeys(state.linux.masked_paths)), state.orders.sources.null)
 
 
 def _hooks(state: _Init) -> None:
