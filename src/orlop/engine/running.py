@@ -7,7 +7,9 @@ everything that it changes is changed between two awaits, so readers never see h
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orlop.base import failpoints, log
@@ -17,7 +19,7 @@ from orlop.engine.lifecycle import Effect, Event, NotPossible, Status
 from orlop.engine.model import Container
 from orlop.engine.services import Services, emit, emit_mounts, emit_unmounts
 from orlop.engine.starting import launch
-from orlop.runtime.contract import StartFailed, Task
+from orlop.runtime.contract import StartFailed, Task, TaskGone
 from orlop.runtime.spec import ExitRecord
 
 __all__ = ["Hooks", "Runner"]
@@ -96,6 +98,9 @@ class Runner:
             raise
         finally:
             container.is_starting = False
+        if container.status is Status.REMOVING:  # by force, while it was started: nobody else knows the task
+            await _put_down(task)
+            self.fire(container, Event.STARTED)  # says so
         self.took_over(container, task, restart_count=restart_count, was_stopped=False)
 
     def _fail(self, container: Container, error: BaseException) -> None:
@@ -252,3 +257,10 @@ class Runner:
         self._is_stopping = True
         for container in self._services.catalog:
             self._cancel_backoff(container)
+
+
+async def _put_down(task: Task) -> None:
+    """End what must not run, and wait for its end."""
+    with suppress(TaskGone):
+        await task.signal(signal.SIGKILL, all_processes=True)
+    await task.wait()
