@@ -33,7 +33,7 @@ def main_sealed(words: Sequence[str]) -> None:
     """Run the command line and end."""
     from orlop.bundle.command.main import run_command
 
-    code = run_command(list(words))
+    code = run_command(list(words), os.environ)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # nothing to tear down, and forked children must never come by here

@@ -54,7 +54,7 @@ def test_module_says_what_it_holds(path):
 
 
 def test_environment_is_read_only_at_the_edges():
-    allowed = re.compile(r"(daemon|zygote|cli/|client/)")
+    allowed = re.compile(r"(daemon|zygote|oci_runtime|cli/|client/)")
 
     readers = [
         name_of(path)

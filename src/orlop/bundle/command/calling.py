@@ -19,6 +19,7 @@ class Call:
     store: Store
     verb: str
     parsed: Parsed
+    environment: Mapping[str, str]
     is_root_given: bool = False
 
     def container(self) -> tuple[Record, Status]:

@@ -119,7 +119,7 @@ def _id(text: str) -> int:
 
 
 def _with_capabilities(base: Capabilities | None, names: list[str]) -> Capabilities | None:
-    """--cap adds to four sets, as runc does: ambient ones need to be inheritable as well."""
+    """--cap adds to three sets, and to the ambient one what is inheritable already, as runc does."""
     if not names:
         return base
     old = base or Capabilities()
@@ -128,7 +128,7 @@ def _with_capabilities(base: Capabilities | None, names: list[str]) -> Capabilit
         effective=(*old.effective, *names),
         inheritable=old.inheritable,
         permitted=(*old.permitted, *names),
-        ambient=old.ambient,
+        ambient=(*old.ambient, *(name for name in names if name in old.inheritable)),
     )
 
 

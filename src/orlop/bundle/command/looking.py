@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from orlop.bundle.command.calling import Call, Verb
@@ -61,7 +62,7 @@ def processes(call: Call) -> int:
     if style == "json":
         _write(json.dumps(pids))
         return 0
-    lines = _host_ps(call.parsed.words[1:] or ["-ef"])
+    lines = _host_ps(call.parsed.words[1:] or ["-ef"], call.environment)
     columns = lines[0].split() if lines else []
     if "PID" not in columns:
         raise Refused("couldn't find PID field in ps output")
@@ -72,12 +73,12 @@ def processes(call: Call) -> int:
     return 0
 
 
-def _host_ps(words: list[str]) -> list[str]:
+def _host_ps(words: list[str], environment: Mapping[str, str]) -> list[str]:
     """What the host's ps(1) prints; without subprocess, which a container's ancestry must not load."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         pid = os.posix_spawnp(
-            "ps", ["ps", *words], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, write_end, 1)]
+            "ps", ["ps", *words], environment, file_actions=[(os.POSIX_SPAWN_DUP2, write_end, 1)]
         )
     finally:
         os.close(write_end)

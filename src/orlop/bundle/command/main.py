@@ -41,12 +41,12 @@ _GLOBAL = {
 }
 
 
-def run_command(words: Sequence[str]) -> int:
-    """Run one command line; returns the exit code."""
+def run_command(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run one command line in the caller's environment; returns the exit code."""
     settings = Parsed()
     try:
         settings = parse_flags(words, _GLOBAL)
-        return _dispatch(settings)
+        return _dispatch(settings, environment)
     except (OrlopError, OSError, ValueError) as error:
         message = str(error) if isinstance(error, OrlopError) else _os_text(error)
         _tell(settings, message)
@@ -54,7 +54,7 @@ def run_command(words: Sequence[str]) -> int:
         return code if isinstance(code, int) else 1
 
 
-def _dispatch(settings: Parsed) -> int:
+def _dispatch(settings: Parsed, environment: Mapping[str, str]) -> int:
     if settings.is_set("version"):
         sys.stdout.write(f"orlop-runtime version {VERSION}\nspec: {SPEC_VERSION}\n")
         return 0
@@ -85,13 +85,15 @@ def _dispatch(settings: Parsed) -> int:
         parsed.values |= rest.values
         parsed.words = [parsed.words[0], *rest.words]
     verb.check_words(name, len(parsed.words))
-    return verb.run(Call(Store(_root(settings)), name, parsed, settings.is_set("root")))
+    return verb.run(
+        Call(Store(_root(settings, environment)), name, parsed, environment, settings.is_set("root"))
+    )
 
 
-def _root(settings: Parsed) -> str:
+def _root(settings: Parsed, environment: Mapping[str, str]) -> str:
     if given := settings.text("root"):
         return os.path.abspath(given)
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
     return os.path.join(runtime if os.geteuid() and runtime else "/run", "orlop-runtime")
 
 
