@@ -112,12 +112,12 @@ def _wait_for_start(state: _Init, ready: confine.Ready) -> NoReturn:
     connection, _ = listener.accept()
     listener.close()
     report = Channel(connection)
-    step = "hooks"
+    step = "confine"
     try:
+        confine.become(ready)
+        step = "hooks"  # these are programs of the container's tree: confined as the program is
         hooks = state.plan.config.hooks.start_container
         run_hooks("startContainer", hooks, state.state, inherited=ready.plan.env)
-        step = "confine"
-        confine.become(ready)
         step = "exec"
         confine.execute(ready)
     except BaseException as error:  # noqa: BLE001 - the process border

@@ -40,6 +40,10 @@ _FLAGS = {
     "user": CLONE_NEWUSER,
     "cgroup": CLONE_NEWCGROUP,
 }
+# Nothing is less confined without them: all threads have the filter, mitigations stay on, nothing is logged.
+_SECCOMP_FLAGS = frozenset(
+    {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"}
+)
 _DEFAULT_NODES = tuple(
     Device(item.kind, item.path, item.major, item.minor, item.mode) for item in DEFAULT_DEVICES
 )
@@ -111,6 +115,8 @@ def _check_supported(linux: LinuxConfig) -> None:
         raise Unsupported("intelRdt is not supported")
     if linux.seccomp_listener_path:
         raise Unsupported("seccomp.listenerPath (notification) is not supported")
+    if unknown := [flag for flag in linux.seccomp_flags if flag not in _SECCOMP_FLAGS]:
+        raise Unsupported(f"seccomp.flags: {unknown[0]} is not supported")
     if linux.personality_flags:
         raise Unsupported("linux.personality.flags are not supported")
     if linux.personality_domain not in ("", "LINUX", "LINUX32"):

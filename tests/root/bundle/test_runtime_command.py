@@ -401,6 +401,19 @@ def test_a_hook_that_fails_ends_the_container(runtime, kind):
     assert not list(runtime.state.iterdir())
 
 
+def test_the_hook_of_the_containers_tree_is_confined_as_its_program(runtime):
+    runtime.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    (Path(runtime.config["root"]["path"]) / "bin/mkdir").unlink(missing_ok=True)
+    (Path(runtime.config["root"]["path"]) / "bin/mkdir").symlink_to("busybox")
+    hook = {"path": "/bin/mkdir", "args": ["mkdir", "/made"]}
+    runtime.config["hooks"] = {"startContainer": [hook]}
+
+    assert "not permitted" in runtime.run("true").stderr
+
+
 def test_a_hook_has_its_time(runtime):
     runtime.config["hooks"] = {
         "createRuntime": [{"path": shutil.which("sleep"), "args": ["sleep", "60"], "timeout": 1}]
