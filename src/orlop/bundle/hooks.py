@@ -69,7 +69,8 @@ def _run(hook: Hook, state: bytes, inherited: Mapping[bytes, bytes]) -> None:
         if code is None:
             raise HookFailed(f"{hook.path}: hook ran past specified timeout of {hook.timeout_s}.0s")
         if code:
-            how = f"exit status {code}" if code > 0 else f"signal: {signal.Signals(-code).name}"
+            name = (signal.strsignal(-code) or str(-code)).lower() if code < 0 else ""
+            how = f"signal: {name}" if name else f"exit status {code}"
             words = os.pread(output, _MAX_MESSAGE_BYTES, 0).decode("utf-8", "replace").strip()
             raise HookFailed(f"{hook.path}: {how}, stderr: {words}" if words else f"{hook.path}: {how}")
     finally:
