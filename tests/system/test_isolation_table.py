@@ -176,15 +176,16 @@ def test_row_21_mounts_do_not_propagate(plain):
     assert not [line for line in plain["mounts"] if " shared:" in line or " master:" in line]
 
 
-def test_row_21_the_engine_s_own_data_is_not_writable_by_a_parent_s_bind(engine):
+def test_row_21_a_bind_around_the_engine_s_own_data_is_told(engine):
+    words = ("run", "--rm", "--network", "none", "-v")
     for source in (engine.data_root, engine.root):
-        words = ("run", "--rm", "--network", "none", "-v")
-        done = engine.docker(*words, f"{source}:/all", "busybox", "touch", "/all/x", check=False)
-        assert done.returncode == 125
-        assert "contains the engine's data root" in done.stderr
-        assert not (source / "x").exists()
-    assert "data" in engine.docker(*words, f"{engine.root}:/all:ro", "busybox", "ls", "/all").stdout
-    assert "data" in engine.docker(*words, f"{engine.root}:/all:rw", "busybox", "ls", "/all").stdout
+        told = engine.docker(*words, f"{source}:/all", "busybox", "true").stderr
+        assert f"WARNING: {source} contains the engine's data root" in told
+    quiet = [
+        engine.docker(*words, f"{engine.root}:/all:{word}", "busybox", "ls", "/all") for word in ("ro", "rw")
+    ]
+    assert ["data root" in done.stderr for done in quiet] == [False, False]
+    assert all("data" in done.stdout for done in quiet)
 
 
 def test_row_24_limits_are_decided_here(plain):

@@ -67,7 +67,7 @@ def test_output_has_no_frames_and_the_end_is_a_close(served):
     served.docker("start", name)
     data, opcodes = read_all(client)
 
-    assert data.startswith(b"out\n") or data.startswith(b"err\n")
+    assert data.startswith((b"out\n", b"err\n"))
     assert data.splitlines()[-1] == b"100000"
     assert len(data) == len("out\nerr\n") + sum(len(str(number)) + 1 for number in range(1, 100001))
     assert opcodes == {websocket.ABNF.OPCODE_BINARY}

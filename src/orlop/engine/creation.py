@@ -63,7 +63,7 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
         services.catalog.release_name(name, container_id)
         raise
     emit(services, container, "create")
-    return CreateResult(container_id, (*warnings, *lacks))
+    return CreateResult(container_id, (*warnings, *lacks, *_own_state_warnings(services, container.record)))
 
 
 async def _make(
@@ -214,22 +214,26 @@ async def resolve_mounts(
     for wish in wishes:
         if _is_image_volume(wish) and wish.target in resolved:
             continue
-        if wish.kind == "bind" and not host.privileged:
-            _guard_own_state(services, wish)
         resolved[wish.target] = await _resolve(services, wish)
     return tuple(resolved.values())
 
 
-def _guard_own_state(services: Services, wish: mounts.Wish) -> None:
-    """Whoever can write our data root is root on this host: it is not given away in passing."""
-    if wish.is_read_only or "rw" in wish.mode.split(","):
-        return
-    source, own = os.path.realpath(wish.source), os.path.realpath(services.data_root)
-    if os.path.commonpath([source, own]) == source:
-        raise InvalidInput(
-            f"bind source {wish.source[:300]} contains the engine's data root {services.data_root}",
-            hint=f"write {wish.source[:100]}:{wish.target[:100]}:ro, or :rw if that is what you want",
-        )
+def _own_state_warnings(services: Services, record: Record) -> list[str]:
+    """Whoever can write our data root is root on this host: it is not given away in silence.
+
+    Not refused: `-v /:/host` is what many tools for administrators are started with.
+    """
+    if record.host.privileged:
+        return []
+    own = os.path.realpath(services.data_root)
+    points = [mount.point for mount in record.mounts if mount.point.type == "bind" and mount.point.rw]
+    return [
+        f"{point.source} contains the engine's data root and is writable in the container: "
+        f"it can take over this host (add :ro, or :rw to say that you want it)"
+        for point in points
+        if "rw" not in point.mode.split(",")
+        and os.path.commonpath([(source := os.path.realpath(point.source)), own]) == source
+    ]
 
 
 def _is_image_volume(wish: mounts.Wish) -> bool:
