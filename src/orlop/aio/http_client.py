@@ -10,10 +10,7 @@ replaced silently when the request may be repeated. Spec: RFC 9110, RFC 9112.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
-import socket
-import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +19,14 @@ from typing import Protocol
 
 from orlop.aio import offload
 from orlop.aio.http_connection import Connection
+from orlop.aio.http_dial import (
+    AddressRefused,
+    ConnectFailed,
+    Dial,
+    IpAddress,
+    TlsFailed,
+    open_connection,
+)
 from orlop.aio.http_response import BadResponse, ConnectionBroken, Head, Stalled
 from orlop.aio.url import Origin, Url
 from orlop.base.errors import InvalidInput, Kind, OrlopError
@@ -44,38 +49,14 @@ __all__ = [
     "TlsFailed",
 ]
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 CONNECT_TIMEOUT_S = 15.0
 ANSWER_TIMEOUT_S = 60.0
 STALL_S = 15.0
-_FAST_FALLBACK_S = 3.0
 _IDLE_S = 60.0
 _MAX_IDLE_PER_KEY = 8
 _DRAIN_BYTES = 64 << 10
 _SEND_BYTES = 256 << 10
 _IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
-
-
-class ConnectFailed(OrlopError):
-    """No connection: the name is unknown, nobody listens, or the network is down."""
-
-    kind = Kind.UNAVAILABLE
-    code = "connect-failed"
-
-
-class TlsFailed(OrlopError):
-    """The peer's certificate or protocol is not acceptable. Never retried in clear."""
-
-    kind = Kind.UNAVAILABLE
-    code = "tls-failed"
-
-
-class AddressRefused(OrlopError):
-    """The name resolves to an address that this request must not reach."""
-
-    kind = Kind.FORBIDDEN
-    code = "address-refused"
 
 
 class ResponseTooLarge(OrlopError):
@@ -132,18 +113,6 @@ class FileBody:
             done += len(data)
             if self.sent is not None:
                 self.sent(done)
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """How to connect: the TLS context, which addresses may be reached, or a unix socket.
-
-    Compared by value; keep and reuse the context, it is part of the pool's key.
-    """
-
-    tls: ssl.SSLContext | None = None
-    allows_address: Callable[[IpAddress], bool] | None = None
-    unix_path: str | None = None
 
 
 class Response:
@@ -222,7 +191,7 @@ class HttpClient:
             ConnectFailed, TlsFailed, AddressRefused, ConnectionBroken, Stalled, BadResponse.
         """
         key = (url.origin, dial or Dial())
-        message = self._head(method, url, headers or {}, body)
+        message = self._head(method, url, headers or {}, body, key[1])
         connection, head = await self._exchange(key, method, message, body, answer_timeout_s)
         try:
             yield Response(connection, head, url)
@@ -237,7 +206,12 @@ class HttpClient:
                 connection.abort()
         self._idle.clear()
 
-    def _head(self, method: str, url: Url, headers: Mapping[str, str], body: Body | None) -> bytes:
+    def _head(
+        self, method: str, url: Url, headers: Mapping[str, str], body: Body | None, dial: Dial
+    ) -> bytes:
+        target = url.target
+        if dial.proxy is not None and url.origin.scheme == "http":
+            target, headers = str(url), {**headers, **dial.proxy.headers}  # RFC 9112, 3.2.2
         fields = {
             "Host": url.origin.authority,
             "User-Agent": self._user_agent,
@@ -248,7 +222,7 @@ class HttpClient:
             fields["Transfer-Encoding"] = "chunked"
         elif body is not None or method in {"POST", "PUT", "PATCH"}:
             fields["Content-Length"] = str(body.length if body is not None else 0)
-        lines = [f"{method} {url.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         if any("\r" in line or "\n" in line or "\0" in line for line in lines):
             raise InvalidInput("a request header contains a line break")
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -318,58 +292,12 @@ class HttpClient:
             connection.abort()
 
     async def _connect(self, origin: Origin, dial: Dial) -> Connection:
-        loop = asyncio.get_running_loop()
         peer = dial.unix_path or origin.authority
 
         def make() -> Connection:
             return Connection(peer, self._stall_s)
 
-        context = dial.tls if origin.scheme == "https" else None
-        if origin.scheme == "https" and context is None:
-            raise TlsFailed(f"no TLS settings for {origin}")
-        try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                if dial.unix_path is not None:
-                    return (await loop.create_unix_connection(make, dial.unix_path))[1]
-                sock = await self._open_socket(origin, dial)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                name = origin.host if context is not None else None
-                return (await loop.create_connection(make, sock=sock, ssl=context, server_hostname=name))[1]
-        except TimeoutError:
-            raise ConnectFailed(f"cannot connect to {peer}: timed out") from None
-        except ssl.SSLError as error:  # before OSError, which it is
-            raise TlsFailed(f"cannot connect to {peer}: {_tls_reason(error)}") from error
-        except OSError as error:
-            raise ConnectFailed(f"cannot connect to {peer}: {_reason(error)}") from error
-
-    async def _open_socket(self, origin: Origin, dial: Dial) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        allowed = [info for info in found if _is_allowed(dial, str(info[4][0]))]
-        if found and not allowed:
-            raise AddressRefused(
-                f"{origin.host} is {found[0][4][0]}, an address inside this network or machine",
-                hint="a public registry must not send this engine to private addresses",
-            )
-        failure: OSError = OSError(0, "no address")
-        for index, (family, kind, protocol, _, address) in enumerate(allowed):
-            sock = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
-            sock.setblocking(False)
-            try:
-                async with asyncio.timeout(_FAST_FALLBACK_S if index + 1 < len(allowed) else None):
-                    await loop.sock_connect(sock, address)
-            except TimeoutError:
-                sock.close()
-                failure = OSError(110, os.strerror(110))
-            except OSError as error:
-                sock.close()
-                failure = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise failure
+        return await open_connection(make, origin, dial, peer, self._connect_timeout_s)
 
 
 async def _send_body(connection: Connection, body: Body) -> bool:
@@ -386,23 +314,3 @@ async def _send_body(connection: Connection, body: Body) -> bool:
     if is_chunked:
         await connection.send(b"0\r\n\r\n")
     return True
-
-
-def _is_allowed(dial: Dial, address: str) -> bool:
-    if dial.allows_address is None:
-        return True
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return dial.allows_address(mapped or parsed)
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
-        return "no such host" if error.errno == socket.EAI_NONAME else str(error.strerror).lower()
-    return os.strerror(error.errno).lower() if error.errno else str(error)
-
-
-def _tls_reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate verify failed: {error.verify_message}"
-    return error.reason or str(error)
