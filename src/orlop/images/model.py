@@ -75,6 +75,8 @@ class Image:
     stored_ns: int
     tagged_ns: int  # 0: never
     parent: str = ""
+    index: Descriptor | None = None  # the index it was chosen from
+    variant_names: tuple[Reference, ...] = ()  # names that mean another image unless a platform is given
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
@@ -90,6 +92,16 @@ class Image:
     def names(self) -> tuple[Reference, ...]:
         """Tags, then repository digests."""
         return self.tags + self.repo_digests
+
+    @property
+    def is_named(self) -> bool:
+        """False for an image that only its id leads to."""
+        return bool(self.tags or self.repo_digests or self.variant_names)
+
+    @property
+    def target(self) -> Descriptor | None:
+        """What its names point at in a registry: the index, or the manifest."""
+        return self.index or self.manifest
 
 
 class LayerFacts(Protocol):

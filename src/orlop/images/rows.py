@@ -23,6 +23,7 @@ __all__ = [
     "load",
     "load_all",
     "new_row",
+    "parse_name",
     "put_document",
     "put_name",
     "select_sources",
@@ -41,6 +42,13 @@ class ImageRow:
     layer_sizes: tuple[int, ...]
     names: tuple[Reference, ...]
     manifest: Descriptor | None
+    index: Descriptor | None = None
+    variant_names: tuple[Reference, ...] = ()  # names that mean another image unless a platform is given
+
+
+def parse_name(text: str) -> Reference:
+    """A name as it is stored."""
+    return parse_reference(text)
 
 
 def new_row(image: Digest, created_ns: int, now_ns: int, parent: str, layer_sizes: Sequence[int]) -> ImageRow:
@@ -55,7 +63,7 @@ def load(tx: Tx, image: str) -> ImageRow | None:
 
 
 def load_all(tx: Tx) -> list[ImageRow]:
-    """Every image, in order of ids; four statements however many there are."""
+    """Every image, in order of ids; five statements however many there are."""
     return _load(tx, "", "", ())
 
 
@@ -63,6 +71,7 @@ def _load(tx: Tx, where_id: str, where_image: str, args: Sequence[str]) -> list[
     sizes: dict[str, list[int]] = {}
     names: dict[str, list[Reference]] = {}
     manifests: dict[str, Descriptor] = {}
+    indexes: dict[str, Descriptor] = {}
     # S608: the inserted text is one of two constants above
     for image, size_bytes in tx.execute(
         f"SELECT image, size_bytes FROM image_layer {where_image} ORDER BY image, position",  # noqa: S608
@@ -74,13 +83,19 @@ def _load(tx: Tx, where_id: str, where_image: str, args: Sequence[str]) -> list[
         args,
     ):
         names.setdefault(image, []).append(parse_reference(name))
+    variant_names: dict[str, list[Reference]] = {}
+    for image, name in tx.execute(
+        f"SELECT image, name FROM image_variant {where_image} ORDER BY name",  # noqa: S608
+        args,
+    ):
+        variant_names.setdefault(image, []).append(parse_reference(name))
     for image, digest, media_type, size_bytes in tx.execute(
         f"SELECT image, digest, media_type, size_bytes FROM image_document {where_image}"  # noqa: S608
         " ORDER BY stored_ns",
         args,
     ):
-        if "manifest.list" not in media_type and "image.index" not in media_type:
-            manifests[image] = Descriptor(media_type, Digest(digest), size_bytes)
+        kind = indexes if "manifest.list" in media_type or "image.index" in media_type else manifests
+        kind[image] = Descriptor(media_type, Digest(digest), size_bytes)
     rows = tx.execute(
         f"SELECT id, created_ns, stored_ns, tagged_ns, parent FROM image {where_id} ORDER BY id",  # noqa: S608
         args,
@@ -95,6 +110,8 @@ def _load(tx: Tx, where_id: str, where_image: str, args: Sequence[str]) -> list[
             layer_sizes=tuple(sizes.get(row[0], ())),
             names=tuple(names.get(row[0], ())),
             manifest=manifests.get(row[0]),
+            index=indexes.get(row[0]),
+            variant_names=tuple(variant_names.get(row[0], ())),
         )
         for row in rows
     ]
@@ -146,7 +163,8 @@ def put_name(tx: Tx, image: Digest, name: Reference, now_ns: int) -> str | None:
     """Point a name at an image; returns the image that had it before, if another."""
     before = find_by_name(tx, name)
     tx.execute(
-        "INSERT OR REPLACE INTO image_name VALUES (?, ?, ?, ?)",
+        # not REPLACE, which would delete the row and with it the variants of the name
+        "INSERT INTO image_name VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET image = excluded.image",
         (str(name), name.name, image, int(name.digest is not None)),
     )
     if name.tag is not None and name.digest is None:

@@ -18,9 +18,9 @@ from orlop.base import failpoints
 from orlop.base.clock import Clock, SystemClock
 from orlop.base.errors import NotFound, OrlopError
 from orlop.base.ids import LeaseId
-from orlop.images import rows
+from orlop.images import rows, variantrows
+from orlop.images.lookup import lookup
 from orlop.images.model import (
-    AmbiguousImage,
     Image,
     ImageBroken,
     ImageNotFound,
@@ -28,10 +28,11 @@ from orlop.images.model import (
     LayerSource,
 )
 from orlop.oci.descriptor import Descriptor
-from orlop.oci.digest import Digest, InvalidDigest, algorithm, encoded, new_hasher, parse_digest
+from orlop.oci.digest import Digest, algorithm, encoded, new_hasher
 from orlop.oci.imageconfig import ImageConfig, parse_image_config
 from orlop.oci.manifest import parse_manifest
-from orlop.oci.reference import Reference, parse_reference
+from orlop.oci.platform import Platform, host_platform
+from orlop.oci.reference import Reference
 from orlop.oci.strictjson import HARD_LIMIT_BYTES
 from orlop.store.blobs import BlobStore
 from orlop.store.db import Database, Tx
@@ -43,7 +44,6 @@ KIND_IMAGE = "image"
 _KIND_BLOB = "blob"
 _KIND_LAYER = "layer"
 _CACHED_CONFIGS = 4096
-_HEX = frozenset("0123456789abcdef")
 
 
 class ImageStore:
@@ -54,22 +54,52 @@ class ImageStore:
         self._blobs = blobs
         self._layers = layers
         self._clock = clock or SystemClock()
+        self._host = host_platform()
         self._configs: OrderedDict[Digest, ImageConfig] = OrderedDict()
 
-    async def resolve(self, name_or_id: str) -> Image:
+    async def resolve(self, name_or_id: str, platform: Platform | None = None) -> Image:
         """The image of a name (`latest` is implied), an id, or the beginning of an id.
+
+        Args:
+            name_or_id: what the user wrote.
+            platform: choose among the images of a name; what fits none gives the one for this machine.
 
         Raises:
             ImageNotFound: with Docker's text.
             AmbiguousImage: several ids begin so.
             InvalidReference: neither a name nor an id.
         """
-        image, _ = await self.resolve_name(name_or_id)
-        return image
+        image, name = await self.resolve_name(name_or_id)
+        if platform is None or name is None or image.config.platform.runs_on(platform):
+            return image
+        fitting = [one for one in await self.variants(name) if one.config.platform.runs_on(platform)]
+        return max(fitting, key=lambda one: one.config.platform.variant, default=image)
+
+    async def variants(self, name: Reference) -> Sequence[Image]:
+        """The further images of a name, for other platforms."""
+        name = name.with_default_tag()
+
+        def work(tx: Tx) -> list[rows.ImageRow]:
+            found = [rows.load(tx, image) for image in variantrows.variants_of(tx, name)]
+            return [row for row in found if row is not None]
+
+        return await self._images(await self._db.read(work))
+
+    async def variant_pairs(self) -> Sequence[tuple[Digest, Digest]]:
+        """(image that a name means, further image of the name), of all names."""
+        return await self._db.read(variantrows.select_variants)
+
+    async def attachments(self, image_id: Digest | None = None) -> dict[Digest, Descriptor]:
+        """Attestations and their parts that are kept with an image, or with any."""
+        return await self._db.read(lambda tx: variantrows.select_attachments(tx, image_id))
+
+    async def read_document(self, descriptor: Descriptor) -> bytes:
+        """The exact bytes of a manifest, an index or an attachment."""
+        return await self._blobs.read(descriptor.digest, max(descriptor.size_bytes, 1))
 
     async def resolve_name(self, name_or_id: str) -> tuple[Image, Reference | None]:
         """`resolve`, and the name that the text is; None when it is an id."""
-        row, name = await self._db.read(lambda tx: _lookup(tx, name_or_id))
+        row, name = await self._db.read(lambda tx: lookup(tx, name_or_id))
         return (await self._images([row]))[0], name
 
     async def find(self, name_or_id: str) -> Image | None:
@@ -86,7 +116,7 @@ class ImageStore:
             found: dict[str, Digest] = {}
             for name in names:
                 with suppress(OrlopError):
-                    found[name] = _lookup(tx, name)[0].id
+                    found[name] = lookup(tx, name)[0].id
             return found
 
         return await self._db.read(look)
@@ -106,7 +136,7 @@ class ImageStore:
         """Images known to be made from this one."""
         return [Digest(item) for item in await self._db.read(lambda tx: rows.children(tx, image_id))]
 
-    async def put(
+    async def put(  # noqa: PLR0913 - all that may be known of an image
         self,
         config: bytes,
         *,
@@ -116,6 +146,7 @@ class ImageStore:
         index: Descriptor | None = None,
         names: Sequence[Reference] = (),
         sources: Sequence[LayerSource] = (),
+        attachments: Sequence[Descriptor] = (),
         parent: str = "",
     ) -> Image:
         """Store an image whose layers are stored; idempotent by config digest.
@@ -130,6 +161,7 @@ class ImageStore:
             index: the index it was chosen from, already a blob held by the lease.
             names: tags it gets, and `name@digest` for what a registry calls it.
             sources: where the compressed layers came from.
+            attachments: attestations and their parts, already blobs held by the lease.
             parent: id of the image it was made from, when known.
 
         Raises:
@@ -150,10 +182,13 @@ class ImageStore:
             rows.insert_image(tx, row, parsed.diff_ids)
             for number, document in enumerate(documents):
                 rows.put_document(tx, image_id, document, now_ns + number)
+            variantrows.insert_attachments(tx, image_id, attachments)
+            origin = index.digest if index else None
             for name in names:
-                rows.put_name(tx, image_id, name.with_default_tag(), now_ns)
+                variantrows.point(tx, image_id, name.with_default_tag(), now_ns, origin, self._is_native)
             rows.insert_sources(tx, sources, now_ns)
 
+        self._configs[image_id] = parsed
         failpoints.hit("images.put.before-row")
         await self._db.write(work)
         failpoints.hit("images.put.after-row")
@@ -177,8 +212,13 @@ class ImageStore:
             raise ImageBroken("the config of a new image names other layers than it was made of")
         return await self.put(config, lease=lease, names=names, parent=parent)
 
-    async def tag(self, image_id: Digest, name: Reference) -> Digest | None:
+    async def tag(self, image_id: Digest, name: Reference, variants: Sequence[Digest] = ()) -> Digest | None:
         """Point a name at an image; returns the image that had the name, if it was another.
+
+        Args:
+            image_id: what the name means from now on.
+            name: a tag, or a repository digest.
+            variants: further images, for other platforms.
 
         Raises:
             ImageNotFound: the image is gone.
@@ -188,7 +228,10 @@ class ImageStore:
         def work(tx: Tx) -> str | None:
             if rows.load(tx, image_id) is None:
                 raise ImageNotFound(f"No such image: {image_id}")
-            return rows.put_name(tx, image_id, name, self._clock.now_ns())
+            before = rows.put_name(tx, image_id, name, self._clock.now_ns())
+            tx.execute("DELETE FROM image_variant WHERE name = ?", (str(name),))
+            variantrows.add_variants(tx, name, [one for one in variants if one != image_id])
+            return before
 
         before = await self._db.write(work)
         return None if before is None else Digest(before)
@@ -206,6 +249,7 @@ class ImageStore:
                 if rows.find_by_name(tx, name) == image_id:
                     rows.delete_name(tx, name)
             if delete:
+                variantrows.promote(tx, image_id, self._clock.now_ns(), self._is_native)
                 rows.delete_image(tx, image_id)
 
         await self._db.write(work, frees_space=True)
@@ -295,6 +339,13 @@ class ImageStore:
             self._configs.popitem(last=False)
         return images
 
+    def _is_native(self, image_id: Digest) -> bool:
+        """True when programs of the image run here without emulation; called in the database's thread."""
+        config = self._configs.get(image_id)
+        if config is None:
+            config = self._read_configs([image_id])[0]
+        return config.platform.runs_on(self._host)
+
     def _read_configs(self, missing: Sequence[Digest]) -> Sequence[ImageConfig]:
         return [parse_image_config(self._blobs.read_now(image_id, HARD_LIMIT_BYTES)) for image_id in missing]
 
@@ -311,48 +362,9 @@ def _image(row: rows.ImageRow, config: ImageConfig) -> Image:
         stored_ns=row.stored_ns,
         tagged_ns=row.tagged_ns,
         parent=row.parent,
+        index=row.index,
+        variant_names=row.variant_names,
     )
-
-
-def _lookup(tx: Tx, text: str) -> tuple[rows.ImageRow, Reference | None]:
-    image, name = _lookup_id(tx, text)
-    row = rows.load(tx, image)
-    assert row is not None, "a name points at an image: foreign key"
-    return row, name
-
-
-def _lookup_id(tx: Tx, text: str) -> tuple[str, Reference | None]:
-    full = _full_id(text)
-    if full is not None:
-        if rows.load(tx, full) is None:
-            raise ImageNotFound(f"No such image: {full}")
-        return full, None
-    prefix = text.removeprefix("sha256:")
-    is_prefix = bool(prefix) and len(prefix) < 64 and set(prefix) <= _HEX
-    name = parse_reference(text).with_default_tag()
-    if name.digest is not None:
-        name = replace(name, tag=None)  # the digest says it all
-    image = rows.find_by_name(tx, name)
-    if image is not None:
-        return image, name
-    matches = rows.find_by_prefix(tx, f"sha256:{prefix}") if is_prefix else []
-    if len(matches) > 1:
-        raise AmbiguousImage(
-            f'image id prefix "{text}" is ambiguous: it begins {" and ".join(matches[:2])}',
-            hint="give more digits",
-        )
-    if matches:
-        return matches[0], None
-    raise ImageNotFound(f"No such image: {name.familiar}")
-
-
-def _full_id(text: str) -> Digest | None:
-    if len(text) == 64 and set(text) <= _HEX:
-        return Digest(f"sha256:{text}")
-    try:
-        return parse_digest(text)
-    except InvalidDigest:
-        return None
 
 
 def _edges(tx: Tx, image: Digest | None) -> Iterable[tuple[str, tuple[str, str]]]:
@@ -363,6 +375,10 @@ def _edges(tx: Tx, image: Digest | None) -> Iterable[tuple[str, tuple[str, str]]
     found += [
         (row[0], (_KIND_BLOB, row[1]))
         for row in tx.execute(f"SELECT image, digest FROM image_document {where}", args)  # noqa: S608
+    ]
+    found += [
+        (row[0], (_KIND_BLOB, row[1]))
+        for row in tx.execute(f"SELECT image, digest FROM image_attachment {where}", args)  # noqa: S608
     ]
     found += [
         (row[0], (_KIND_LAYER, row[1]))
