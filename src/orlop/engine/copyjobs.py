@@ -256,7 +256,8 @@ def _account_file(root: RootedDir, path: str) -> bytes:
     except OSError:
         return b""
     try:
-        return os.read(fd, _MAX_ACCOUNTS)
+        # no size, as files of procfs: reading some has effects (/proc/kmsg)
+        return os.read(fd, _MAX_ACCOUNTS) if os.fstat(fd).st_size else b""
     finally:
         os.close(fd)
 

@@ -153,9 +153,11 @@ def read_of_image(root: RootedDir, path: str) -> bytes:
     except OSError:
         return b""
     try:
-        if os.fstat(fd).st_size > identity.MAX_FILE_BYTES:
+        size = os.fstat(fd).st_size
+        if size > identity.MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"/{path} is larger than {identity.MAX_FILE_BYTES >> 20} MiB")
-        return os.pread(fd, identity.MAX_FILE_BYTES, 0)
+        # Files of procfs have no size, and reading some has effects: /proc/kmsg takes the host's messages.
+        return os.pread(fd, identity.MAX_FILE_BYTES, 0) if size else b""
     finally:
         os.close(fd)
 
