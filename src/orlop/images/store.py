@@ -102,10 +102,10 @@ class ImageStore:
         row, name = await self._db.read(lambda tx: lookup(tx, name_or_id))
         return (await self._images([row]))[0], name
 
-    async def find(self, name_or_id: str) -> Image | None:
+    async def find(self, name_or_id: str, platform: Platform | None = None) -> Image | None:
         """`resolve`, or None when nothing is found."""
         try:
-            return await self.resolve(name_or_id)
+            return await self.resolve(name_or_id, platform)
         except ImageNotFound:
             return None
 
@@ -235,6 +235,17 @@ class ImageStore:
 
         before = await self._db.write(work)
         return None if before is None else Digest(before)
+
+    async def add_digest(self, name: Reference, digest: Reference) -> None:
+        """What `name` stands for is known in a registry as `digest`; nothing if the name is gone."""
+
+        def work(tx: Tx) -> None:
+            image = rows.find_by_name(tx, name)
+            if image is not None:
+                rows.put_name(tx, Digest(image), digest, self._clock.now_ns())
+                variantrows.add_variants(tx, digest, variantrows.variants_of(tx, name))
+
+        await self._db.write(work)
 
     async def untag(self, name: Reference) -> bool:
         """Take a name away and nothing else; False when it was not there."""

@@ -15,11 +15,20 @@ from orlop.oci.mediatype import INDEX_TYPES, OCI_INDEX
 from orlop.oci.platform import Platform
 from orlop.oci.strictjson import MalformedDocument
 
-__all__ = ["MAX_MANIFESTS", "Index", "parse_document", "parse_index", "select"]
+__all__ = [
+    "MAX_MANIFESTS",
+    "Index",
+    "attestations_of",
+    "attested_digest",
+    "parse_document",
+    "parse_index",
+    "select",
+]
 
 MAX_MANIFESTS = 4096
 _DESCRIPTOR_KEYS = ("mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform")
 _ATTESTATION = "vnd.docker.reference.type"
+_ATTESTED = "vnd.docker.reference.digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,17 @@ def select(index: Index, wanted: Platform) -> Descriptor | None:
         bare = [entry for entry in index.manifests if entry.platform is None]
         return bare[0] if len(index.manifests) == len(bare) == 1 else None
     return max(fitting, key=lambda entry: _fitness(entry.platform, wanted))
+
+
+def attested_digest(entry: Descriptor) -> str | None:
+    """What an attestation manifest of BuildKit is about; None for other manifests."""
+    is_attestation = entry.annotations.get(_ATTESTATION) == "attestation-manifest"
+    return entry.annotations.get(_ATTESTED, "") if is_attestation else None
+
+
+def attestations_of(index: Index, manifest: Digest) -> list[Descriptor]:
+    """The attestation manifests of one image of the index."""
+    return [entry for entry in index.manifests if attested_digest(entry) == manifest]
 
 
 def _fitness(platform: Platform | None, wanted: Platform) -> tuple[bool, str]:

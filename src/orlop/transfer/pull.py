@@ -22,7 +22,7 @@ from orlop.images.store import ImageStore
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.oci.imageconfig import ImageConfig, parse_image_config
-from orlop.oci.index import Index, parse_document, select
+from orlop.oci.index import Index, attestations_of, parse_document, parse_index, select
 from orlop.oci.manifest import Manifest, UnsupportedManifest
 from orlop.oci.mediatype import FOREIGN_LAYER_TYPES, INDEX_TYPES, LAYER_COMPRESSION, MANIFEST_TYPES
 from orlop.oci.platform import Platform, host_platform
@@ -32,6 +32,7 @@ from orlop.registry.client import Registry, Repository
 from orlop.registry.errors import BadRegistry
 from orlop.store.blobs import BlobStore
 from orlop.store.leases import Leases
+from orlop.transfer.attestations import fetch_attestations
 from orlop.transfer.layers import LayerFetcher, LayerSink, unique
 from orlop.transfer.progress import Progress, Report, narrate, short
 
@@ -113,8 +114,8 @@ class Puller:
         heading = Progress(f"Pulling from {reference.path}", reference.tag or "")
         if reference.digest:
             heading = replace(heading, id=str(reference.with_digest(reference.digest)))
-        before = await self._images.find(str(_local_name(reference)))
         wanted = request.platform or host_platform()
+        before = await self._images.find(str(_local_name(reference)), wanted)
         top = await self._current(repository, before, wanted) if before else None
         if before is not None and top is not None:
             report(heading)
@@ -146,9 +147,14 @@ class Puller:
         pairs = list(zip(found.manifest.layers, config.diff_ids, strict=True))
         await self._fetch_layers(repository, unique(pairs), lease, report)
         index = None
+        attachments: Sequence[Descriptor] = ()
         if found.index is not None:
             await self._blobs.put(found.index, lease)
             index = found.top
+            statements = attestations_of(
+                parse_index(found.index, found.top.media_type), found.manifest.digest
+            )
+            attachments = await fetch_attestations(repository, self._blobs, statements, lease)
         failpoints.hit("pull.before-image-row")
         return await self._images.put(
             config.raw,
@@ -158,6 +164,7 @@ class Puller:
             index=index,
             names=_names(reference, found.top.digest),
             sources=[_source(descriptor, diff_id, reference) for descriptor, diff_id in pairs],
+            attachments=attachments,
         )
 
     async def _current(self, repository: Repository, image: Image, wanted: Platform) -> Digest | None:
@@ -168,7 +175,10 @@ class Puller:
         if reference.digest:
             return reference.digest
         head = await repository.head_manifest(reference.tag or "latest")
-        if head is None or reference.with_digest(head.digest) not in image.repo_digests:
+        if head is None or reference.with_digest(head.digest) not in {
+            *image.repo_digests,
+            *image.variant_names,
+        }:
             return None
         return head.digest
 

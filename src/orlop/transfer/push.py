@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from orlop.aio.scope import Scope
 from orlop.base import failpoints
 from orlop.base.errors import Kind, NotFound, OrlopError
+from orlop.base.ids import LeaseId
 from orlop.images.model import Image, LayerSource
 from orlop.images.store import ImageStore
+from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest, digest_of
+from orlop.oci.index import Index, parse_index
 from orlop.oci.manifest import Manifest, parse_manifest
 from orlop.oci.mediatype import (
     DOCKER_CONFIG,
@@ -29,6 +32,7 @@ from orlop.oci.mediatype import (
     OCI_LAYER_GZIP,
     OCI_MANIFEST,
 )
+from orlop.oci.platform import Platform
 from orlop.oci.reference import Reference
 from orlop.registry.auth import Credentials
 from orlop.registry.client import MAX_MANIFEST_BYTES, Registry, Repository
@@ -60,6 +64,7 @@ class PushRequest:
     reference: Reference
     credentials: Credentials | None = None
     all_tags: bool = False
+    platform: Platform | None = None  # push the image for this platform alone
 
 
 class Pusher:
@@ -100,8 +105,77 @@ class Pusher:
         target = self._registry.repository(reference, request.credentials, for_push=True)
         for image, name in found:
             async with self._leases.hold(f"push {name}") as lease:
-                await self._images.hold(image.id, lease)
-                await self._push_image(image, name, target, request.credentials, report)
+                await self._push_name(image, name, target, request, lease, report)
+
+    async def _push_name(
+        self,
+        image: Image,
+        name: Reference,
+        target: Repository,
+        request: PushRequest,
+        lease: LeaseId,
+        report: Report,
+    ) -> None:
+        """Push what a name stands for: the index if all of it is here or there, else one image."""
+        variants = await self._images.variants(name)
+        if request.platform is not None:
+            image = _fitting([image, *variants], request.platform, name)
+        whole = None if request.platform else await self._find_whole(image, variants, target, report)
+        for one in (image, *variants) if whole else (image,):
+            await self._images.hold(one.id, lease)
+        manifest = await self._push_image(image, name, target, request.credentials, report)
+        top: Manifest | Index = manifest
+        if whole is not None:
+            pushed = {manifest.digest: manifest}
+            for one in variants:
+                other = await self._push_image(one, name, target, request.credentials, report)
+                pushed[other.digest] = other
+            if all(one.manifest and one.manifest.digest in pushed for one in (image, *variants)):
+                for other in pushed.values():
+                    await _put_by_digest(target, other)
+                await self._push_attachments((image, *variants), whole, target)
+                top = whole
+        failpoints.hit("push.before-manifest")
+        await target.put_manifest(name.tag or "latest", top.raw, top.media_type)
+        await self._images.add_digest(name, name.with_digest(top.digest))
+        size = len(top.raw)
+        report(Progress(f"{name.tag}: digest: {top.digest} size: {size}"))
+        report(Progress(aux={"Tag": name.tag, "Digest": top.digest, "Size": size}))
+
+    async def _find_whole(
+        self, image: Image, variants: Sequence[Image], target: Repository, report: Report
+    ) -> Index | None:
+        """The index that the image came from, if every manifest in it is here or at the target."""
+        if image.index is None or image.manifest is None:
+            return None
+        index = parse_index(await self._images.read_document(image.index), image.index.media_type)
+        here = {one.manifest.digest for one in (image, *variants) if one.manifest is not None}
+        for one in (image, *variants):
+            here |= set(await self._images.attachments(one.id))
+        for entry in index.manifests:
+            if entry.digest not in here and await target.head_manifest(entry.digest) is None:
+                aux = {  # docker CLI explains this to its user
+                    "manifestPushedInsteadOfIndex": True,
+                    "originalIndex": _descriptor_json(index.descriptor),
+                    "selectedManifest": _descriptor_json(image.manifest),
+                }
+                report(Progress(aux=aux))
+                return None
+        return index
+
+    async def _push_attachments(self, images: Sequence[Image], index: Index, target: Repository) -> None:
+        """Push the attestation manifests that are kept."""
+        kept: dict[Digest, Descriptor] = {}
+        for image in images:
+            kept |= await self._images.attachments(image.id)
+        for entry in index.manifests:
+            if entry.digest not in kept or await target.head_manifest(entry.digest) is not None:
+                continue
+            manifest = parse_manifest(await self._images.read_document(kept[entry.digest]), entry.media_type)
+            for part in (manifest.config, *manifest.layers):
+                if await target.find_blob(part.digest) is None and part.digest in kept:
+                    await target.upload(BytesSource(await self._images.read_document(kept[part.digest])))
+            await target.put_manifest(manifest.digest, manifest.raw, manifest.media_type)
 
     async def _select(self, reference: Reference, *, all_tags: bool) -> list[tuple[Image, Reference]]:
         named = [
@@ -127,7 +201,8 @@ class Pusher:
         target: Repository,
         credentials: Credentials | None,
         report: Report,
-    ) -> None:
+    ) -> Manifest:
+        """Make the target have the layers and the config of an image; the manifest that names them."""
         stored = await self._stored_manifest(image)
         gzip_type = OCI_LAYER_GZIP if stored and stored.media_type == OCI_MANIFEST else DOCKER_LAYER_GZIP
         sender = LayerSender(self._registry, target, credentials, self._blobs, self._layers)
@@ -155,12 +230,15 @@ class Pusher:
         config = BytesSource(image.config.raw)
         if await target.find_blob(config.digest) is None:
             await target.upload(config)
-        failpoints.hit("push.before-manifest")
-        await target.put_manifest(name.tag or "latest", manifest.raw, manifest.media_type)
-        await self._images.tag(image.id, name.with_digest(manifest.digest))
-        size = len(manifest.raw)
-        report(Progress(f"{name.tag}: digest: {manifest.digest} size: {size}"))
-        report(Progress(aux={"Tag": name.tag, "Digest": manifest.digest, "Size": size}))
+        if stored is not None and stored.digest != manifest.digest:
+            anew = sum(layer.digest not in _digests(stored) for layer in manifest.layers)
+            report(
+                Progress(
+                    f"{name.familiar}: the digest changes from {stored.digest} to {manifest.digest}: the "
+                    f"original compressed bytes of {anew} of {len(manifest.layers)} layers cannot be had"
+                )
+            )
+        return manifest
 
     async def _stored_manifest(self, image: Image) -> Manifest | None:
         if image.manifest is None:
@@ -192,6 +270,33 @@ class Pusher:
                 image.config.raw, lease=lease, manifest=made.raw, media_type=made.media_type
             )
         return made
+
+
+def _digests(manifest: Manifest) -> set[Digest]:
+    return {layer.digest for layer in manifest.layers}
+
+
+def _fitting(images: Sequence[Image], platform: Platform, name: Reference) -> Image:
+    for image in images:
+        if image.config.platform.runs_on(platform):
+            return image
+    raise NotPushable(
+        f"{name.familiar} has no image for {platform} here",
+        hint="it has " + ", ".join(str(image.config.platform) for image in images),
+    )
+
+
+async def _put_by_digest(target: Repository, manifest: Manifest) -> None:
+    if await target.head_manifest(manifest.digest) is None:
+        await target.put_manifest(manifest.digest, manifest.raw, manifest.media_type)
+
+
+def _descriptor_json(descriptor: Descriptor) -> dict[str, object]:
+    return {
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest,
+        "size": descriptor.size_bytes,
+    }
 
 
 def _make_manifest(image: Image, forms: Sequence[LayerSource]) -> bytes:
