@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import mmap
 import os
 import select
 import signal
@@ -153,7 +154,8 @@ class Supervisor:
         self.loop = Loop()
         self.run_fd = os.open(spec.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.cgroup: Cgroup = contain.cgroup_of(spec, host)
-        self.buffer = memoryview(bytearray(READ_BYTES))
+        # Takes memory only as far as it was written to.
+        self.buffer = memoryview(mmap.mmap(-1, READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self.cgroup_fd: int | None = None
         self.init: Supervised | None = None
         self.exit_record: ExitRecord | None = None
