@@ -126,12 +126,16 @@ async def _serve(settings: Settings) -> None:
     from orlop.daemon_wiring import build_plant
 
     plant = await build_plant(settings, starting)
-    server = HttpServer(App(plant.engine, is_experimental=settings.is_experimental).handle)
+    counting = plant.metrics.meters.answered if plant.metrics is not None else None
+    app = App(plant.engine, is_experimental=settings.is_experimental, on_answer=counting)
+    server = HttpServer(app.handle)
     try:
         await plant.recover()
         failpoints.hit("daemon.recovered")
         for sock, uses_tls in host.open_listeners(settings, os.environ):
             await server.start(sock, host.tls_context(settings) if uses_tls else None)
+        if plant.metrics is not None:
+            await plant.metrics.start()
         host.notify("READY=1", os.environ)
         log.info("engine is ready", data_root=settings.data_root, containers=len(plant.services.catalog))
         plant.reconciler.apply_policies()

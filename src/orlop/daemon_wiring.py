@@ -21,6 +21,8 @@ from orlop.base.version import VERSION
 from orlop.build.cache import BuildCache
 from orlop.build.runner import BuildTools
 from orlop.daemon_flags import Settings
+from orlop.daemon_metrics import Facts as MetricFacts
+from orlop.daemon_metrics import MetricsServer
 from orlop.daemon_sockets import RoleServers
 from orlop.engine.apisockets import ApiSockets
 from orlop.engine.auth import AuthConfig
@@ -94,6 +96,7 @@ class Plant:
     runtime: SupervisedRuntime
     db: Database
     closers: tuple[Any, ...] = ()
+    metrics: MetricsServer | None = None
 
     async def recover(self) -> None:
         """Bring rows and machine together; before the sockets are opened."""
@@ -112,6 +115,8 @@ class Plant:
 
     async def close(self) -> None:
         """Let go of everything; containers go on."""
+        if self.metrics is not None:
+            await self.metrics.aclose()
         await self.services.catalog.flush()
         await self.services.background.close()
         for closer in self.closers:
@@ -136,16 +141,19 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     store = _open_store(settings, db, zygote, clock)
     runtime = SupervisedRuntime(zygote)
     services = _services(settings, store, runtime, _defaults(settings, facts))
+    metrics = MetricsServer(settings.metrics_address) if settings.metrics_address else None
     hooks = Hooks()
     runner = Runner(services, hooks)
     stopper = Stopper(services, runner)
     remover = Remover(services, runner, stopper)
     execs = Execs(services)
-    _set_hooks(hooks, services, stopper, remover, execs)
+    _set_hooks(hooks, services, stopper, remover, execs, metrics)
     containers = Containers(services, runner, stopper, remover)
     images, puller, registry = _images(settings, services, store)
     builds = _builds(services, store, images.transfers)
     engine_id = _engine_id(settings.data_root)
+    if metrics is not None:
+        metrics.observe(services, MetricFacts.of(facts, engine_id))
     volumes, events = services.volumes, services.events
     created_ns = os.stat(settings.data_root).st_ctime_ns
     engine = Engine(
@@ -175,12 +183,21 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         runtime,
         db,
         (puller.close, role_servers.aclose),
+        metrics,
     )
 
 
-def _set_hooks(hooks: Hooks, services: Services, stopper: Stopper, remover: Remover, execs: Execs) -> None:
+def _set_hooks(
+    hooks: Hooks,
+    services: Services,
+    stopper: Stopper,
+    remover: Remover,
+    execs: Execs,
+    metrics: MetricsServer | None,
+) -> None:
     """What happens at a start, an adoption and an end, in this order."""
     health = HealthChecks(services, HealthActions(services, stopper).failing)
+    health.on_probe = metrics.meters.probed if metrics is not None else None
     ooms, sockets = OomEvents(services), services.api_sockets
     hooks.remove = remover.auto_remove
     hooks.on_start += [health.started, ooms.started]

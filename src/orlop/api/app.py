@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from itertools import chain
 from time import monotonic
 from typing import Any
@@ -73,8 +74,10 @@ class App:
         *,
         allowed_hosts: frozenset[str] = frozenset(),
         is_experimental: bool = False,
+        on_answer: Callable[[str, int, float], None] | None = None,
     ) -> None:
         self._engine = engine
+        self._on_answer = on_answer  # counts: operation, status, seconds
         self._router = Router(build_routes() if routes is None else routes)
         self._allowed_hosts = allowed_hosts
         self._common = (
@@ -104,9 +107,16 @@ class App:
         except Exception as error:  # noqa: BLE001 - the border between handlers and the wire
             response = error_response(error, operation=operation)
         status = 101 if isinstance(response, Hijack) else response.status
-        took_ms = round((monotonic() - started) * 1000, 1)
+        took_s = monotonic() - started
+        if self._on_answer is not None:
+            self._on_answer(operation, status, took_s)
         log.debug(
-            "request", method=incoming.method, path=path, operation=operation, status=status, took_ms=took_ms
+            "request",
+            method=incoming.method,
+            path=path,
+            operation=operation,
+            status=status,
+            took_ms=round(took_s * 1000, 1),
         )
         response.headers = (*self._common, *response.headers)
         return response

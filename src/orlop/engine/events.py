@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from orlop.base import log
@@ -60,6 +60,7 @@ class EventBus:
         self._kept: deque[Event] = deque(maxlen=_KEPT)
         self._subscriptions: set[Subscription] = set()
         self._last_ns = 0
+        self.on_publish: Callable[[Event], None] | None = None  # counts; never waits, never raises
 
     def publish(self, type_: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> Event:
         """Tell everybody; after the commit, never inside a transaction."""
@@ -78,6 +79,8 @@ class EventBus:
             time_nano=now_ns,
         )
         self._kept.append(event)
+        if self.on_publish is not None:
+            self.on_publish(event)
         for subscription in tuple(self._subscriptions):
             subscription.offer(event)
         return event

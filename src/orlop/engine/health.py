@@ -86,6 +86,7 @@ class HealthChecks:
         self._services = services
         self._on_failing = on_failing
         self._monitors: dict[str, asyncio.Task[None]] = {}
+        self.on_probe: Callable[[HealthLog], None] | None = None  # counts
 
     def started(self, container: Container) -> None:
         """Begin to probe, if the container has a check."""
@@ -108,6 +109,7 @@ class HealthChecks:
             container.change(health="starting", failing_streak=0)
         monitor = _Monitor(self._services, container, container.task, config.healthcheck, command)
         monitor.on_failing = self._on_failing
+        monitor.on_probe = self.on_probe
         self._monitors[container.id] = self._services.background.spawn(
             monitor.run(), name=f"health {container.id[:12]}"
         )
@@ -143,6 +145,7 @@ class _Monitor:
         age_s = max(services.clock.now_ns() - task.started_at_ns, 0) / _NANO
         self._start_ends_s = services.clock.monotonic_s() + self._start_period_s - age_s
         self.on_failing: Callable[[Container, HealthLog], None] | None = None
+        self.on_probe: Callable[[HealthLog], None] | None = None
 
     def _start_left_s(self) -> float:
         """What is left of the start period; 0 once the container was healthy."""
@@ -168,6 +171,8 @@ class _Monitor:
     def _believe(self, result: HealthLog, *, is_starting: bool) -> None:
         container = self._container
         container.health_log.append(result)
+        if self.on_probe is not None:
+            self.on_probe(result)
         self._verdict = judge(self._verdict, result.exit_code, self._retries, is_starting=is_starting)
         health, streak = self._verdict.health, self._verdict.failing_streak
         is_new = health != container.state.health

@@ -17,7 +17,7 @@ from orlop.engine.model import Container
 from orlop.engine.services import Services
 from orlop.runtime.contract import Stats
 
-__all__ = ["CAPACITY", "HistoryView", "Ring", "Sample", "StatsHistory"]
+__all__ = ["CAPACITY", "HistoryView", "Ring", "Sample", "StatsHistory", "moved", "working_set"]
 
 CAPACITY = 120  # two hours at one a minute: 8 KiB for each container
 _AT_ONCE = 8
@@ -66,13 +66,13 @@ class Ring:
         row = (
             stats.read_at_ns,
             stats.cpu_total_ns,
-            _working_set(stats),
+            working_set(stats),
             stats.memory_limit_bytes,
             stats.pids_current,
             sum(item.get("rx_bytes", 0) for item in networks),
             sum(item.get("tx_bytes", 0) for item in networks),
-            _moved(stats, "read"),
-            _moved(stats, "write"),
+            moved(stats, "read"),
+            moved(stats, "write"),
         )
         start = self._count % self._capacity * self._WIDTH
         self._values[start : start + self._WIDTH] = array("q", (min(value, (1 << 63) - 1) for value in row))
@@ -136,8 +136,8 @@ class StatsHistory:
         )
 
 
-def _working_set(stats: Stats) -> int:
-    """As `docker stats` shows it: without the page cache that nobody misses."""
+def working_set(stats: Stats) -> int:
+    """Memory as `docker stats` shows it: without the page cache that nobody misses."""
     detail = stats.memory_detail
     inactive = detail.get("total_inactive_file", detail.get("inactive_file", 0))
     return (
@@ -147,7 +147,8 @@ def _working_set(stats: Stats) -> int:
     )
 
 
-def _moved(stats: Stats, word: str) -> int:
+def moved(stats: Stats, word: str) -> int:
+    """Bytes that block devices read or wrote."""
     return sum(value for _, _, operation, value in stats.blkio if operation.lower() == word)
 
 
