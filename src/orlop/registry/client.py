@@ -23,8 +23,9 @@ from orlop.oci.digest import Digest, InvalidDigest, algorithm, encoded, new_hash
 from orlop.oci.mediatype import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from orlop.oci.reference import Reference
 from orlop.registry.auth import Credentials, TokenCache, scope_text
+from orlop.registry.certificates import TlsContexts
 from orlop.registry.download import RetryNote, iter_blob
-from orlop.registry.endpoints import RegistryOptions, TlsContexts, endpoints_of
+from orlop.registry.endpoints import RegistryOptions, endpoints_of
 from orlop.registry.errors import (
     BadRegistry,
     RegistryUnavailable,
@@ -69,7 +70,8 @@ class Registry:
         clock = clock or SystemClock()
         self._wire = Wire(
             http=HttpClient(user_agent=user_agent, stall_s=stall_s),
-            tls=TlsContexts(options),
+            options=options,
+            tls=TlsContexts(),
             tokens=TokenCache(clock),
             clock=clock,
             retry=retry or RetryPolicy(),
@@ -102,7 +104,7 @@ class Registry:
         if known and any(e.origin.scheme == known for e in endpoints):
             endpoints = [e for e in endpoints if e.is_mirror or e.origin.scheme == known]
         return [
-            Session(self._wire, endpoint, Credentials() if endpoint.is_mirror else credentials)
+            Session(self._wire, endpoint, credentials if endpoint.gets_credentials else Credentials())
             for endpoint in endpoints
         ]
 
@@ -131,11 +133,15 @@ class Repository:
             NotOnRegistry and other RegistryErrors, in the Docker engine's words.
             BadRegistry: the bytes are not what was asked for, or not what a header says.
         """
-        return await self.try_each(lambda session: self._get_manifest(session, which))
+        return await self.try_each(
+            lambda session: self._get_manifest(session, which), need="pull" if ":" in which else "resolve"
+        )
 
     async def head_manifest(self, which: str | Digest) -> Descriptor | None:
         """What a tag points to now, or None when the registry does not say; costs no rate limit."""
-        answer = await self.try_each(lambda session: self._manifest_call(session, "HEAD", which))
+        answer = await self.try_each(
+            lambda session: self._manifest_call(session, "HEAD", which), need="resolve"
+        )
         if answer.status != 200:
             return None
         try:
@@ -182,7 +188,7 @@ class Repository:
         """
         position = offset
         path = f"/v2/{self.reference.path}/blobs/{descriptor.digest}"
-        sessions = await self._sessions()
+        sessions = await self._sessions("pull")
         for session in sessions:
             try:
                 pieces = iter_blob(session, path, descriptor, offset=position, scope=self._scope, note=note)
@@ -249,11 +255,18 @@ class Repository:
         Raises:
             BadRegistry: pages without end, or pages on another server.
         """
-        return await self.try_each(lambda session: list_tags(session, self.reference, self._scope))
+        return await self.try_each(
+            lambda session: list_tags(session, self.reference, self._scope), need="resolve"
+        )
 
-    async def try_each(self, operation: Callable[[Session], Awaitable[T]]) -> T:
-        """Run `operation` on the first server that can answer, and stay with it."""
-        sessions = await self._sessions()
+    async def try_each(self, operation: Callable[[Session], Awaitable[T]], need: str = "") -> T:
+        """Run `operation` on the first server that can answer, and stay with it.
+
+        Args:
+            operation: a call, given each server in turn.
+            need: "resolve" for what a tag means, which some mirrors are not asked; "" as for blobs.
+        """
+        sessions = await self._sessions(need or ("push" if self._for_push else "pull"))
         for session in sessions:
             try:
                 result = await operation(session)
@@ -262,24 +275,26 @@ class Repository:
                     raise _explained(session, error) from error
                 log.debug("next server", server=str(session.endpoint.origin), error=str(error))
             else:
-                self._settle_on(session)
+                self._settle_on(session, sessions)
                 return result
         raise AssertionError("a registry has at least one endpoint")
 
-    async def _sessions(self) -> Sequence[Session]:
+    async def _sessions(self, need: str = "pull") -> Sequence[Session]:
         if not self._known_sessions:
             self._known_sessions = await self._registry.sessions(
                 self.reference.domain, self._credentials, for_push=self._for_push
             )
-        return self._known_sessions
+        # who resolves may be asked for the rest when nobody else is there
+        able = [one for one in self._known_sessions if need in one.endpoint.capabilities]
+        return able or self._known_sessions
 
-    def _settle_on(self, session: Session) -> None:
-        if self._known_sessions[0] is session:
+    def _settle_on(self, session: Session, tried: Sequence[Session]) -> None:
+        if tried[0] is session:
             return
         if session.endpoint.is_insecure and not session.endpoint.is_mirror:
             self._registry.note_scheme(self.reference.domain, session.endpoint.origin.scheme)
-        position = self._known_sessions.index(session)
-        self._known_sessions = self._known_sessions[position:]
+        failed = tried[: tried.index(session)]
+        self._known_sessions = [one for one in self._known_sessions if one not in failed]
 
     async def _manifest_call(self, session: Session, method: str, which: str | Digest) -> Answer:
         url = session.endpoint.url(f"/v2/{self.reference.path}/manifests/{which}")

@@ -47,7 +47,7 @@ async def iter_blob(
         RegistryError and the errors of `HttpClient.request`, when the retries are used up.
     """
     position = offset
-    attempts = Attempts(session.wire.retry)
+    attempts = Attempts(session.retry)
     while position < descriptor.size_bytes:
         begun, retry_after_s = position, None
         try:

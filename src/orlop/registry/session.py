@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ssl import SSLContext
 
 from orlop.aio.http_client import (
     BadResponse,
@@ -39,7 +40,8 @@ from orlop.registry.auth import (
     parse_grant,
     token_request,
 )
-from orlop.registry.endpoints import Endpoint, TlsContexts
+from orlop.registry.certificates import TlsContexts, TlsFiles
+from orlop.registry.endpoints import Endpoint, RegistryOptions, certificates_of
 from orlop.registry.errors import BadRegistry, Unauthorized, parse_problem
 from orlop.registry.reach import public_only, reach_from
 from orlop.registry.retry import Attempts, RetryPolicy, parse_retry_after
@@ -51,6 +53,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_ERROR_BYTES = 64 << 10
 _MAX_TOKEN_ANSWER_BYTES = 256 << 10
 _TOKEN_TIMEOUT_S = 30.0
+_MIRROR_ATTEMPTS = 2
 
 TRANSIENT_ERRORS = (ConnectionBroken, Stalled, BadResponse)
 
@@ -65,6 +68,7 @@ class Wire:
     """What all sessions of an engine share."""
 
     http: HttpClient
+    options: RegistryOptions
     tls: TlsContexts
     tokens: TokenCache
     clock: Clock
@@ -99,6 +103,15 @@ class Session:
         self.wire = wire
         self.endpoint = endpoint
         self._credentials = credentials
+        self._has_own_authorization = any(name.lower() == "authorization" for name, _ in endpoint.headers)
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """How often to try; where there is another server, sooner there than again here."""
+        policy = self.wire.retry
+        if not self.endpoint.is_mirror:
+            return policy
+        return replace(policy, attempts=min(policy.attempts, _MIRROR_ATTEMPTS))
 
     async def call(
         self,
@@ -118,7 +131,7 @@ class Session:
         Raises:
             RegistryError and the errors of `HttpClient.request`.
         """
-        attempts = Attempts(self.wire.retry)
+        attempts = Attempts(self.retry)
         while True:
             try:
                 async with self.request(
@@ -158,6 +171,7 @@ class Session:
                 is_ours = url.origin == self.endpoint.origin
                 fields = dict(headers or {})
                 if is_ours:
+                    fields = {**dict(self.endpoint.headers), **fields}
                     value, is_fresh = await self._authorization(scope)
                     has_tried = has_tried or is_fresh
                     fields |= {"Authorization": value} if value else {}
@@ -172,7 +186,10 @@ class Session:
                     )
                 )
                 if is_ours:
-                    self.wire.reach[url.origin] = reach_from(response.peer_address)
+                    proxied = self.wire.options.proxies.find(url.origin)
+                    # the peer is the proxy then, and says nothing of where the registry is
+                    address = response.peer_address if proxied is None else url.origin.host
+                    self.wire.reach[url.origin] = reach_from(address)
                 if (
                     response.status == 401
                     and is_ours
@@ -195,13 +212,19 @@ class Session:
     def dial(self, target: Origin) -> Dial:
         """How to connect to `target`: the endpoint itself, or somewhere it sent us."""
         own = self.endpoint.origin
+        proxy = self.wire.options.proxies.find(target)
+        is_lax = self.endpoint.is_insecure or self.endpoint.skip_verify
         if target == own:
-            return Dial(tls=self.wire.tls.of(own, verify=not self.endpoint.is_insecure))
-        is_lax = self.endpoint.is_insecure and target.host == own.host
+            return Dial(tls=self._tls(target, self.endpoint.files, verify=not is_lax), proxy=proxy)
+        files = certificates_of(target, self.wire.options)
         return Dial(
-            tls=self.wire.tls.of(target, verify=not is_lax),
+            tls=self._tls(target, files, verify=not (is_lax and target.host == own.host)),
             allows_address=self.wire.reach.get(own, public_only),
+            proxy=proxy,
         )
+
+    def _tls(self, target: Origin, files: TlsFiles, *, verify: bool) -> SSLContext | None:
+        return self.wire.tls.of(files, verify=verify) if target.scheme == "https" else None
 
     def check_target(self, target: Url, source: Url) -> Url:
         """Refuse what must not be followed whatever address it has.
@@ -225,6 +248,8 @@ class Session:
 
     async def _authorization(self, scope: str) -> tuple[str, bool]:
         """The header's value, and whether it was bought just now."""
+        if self._has_own_authorization:
+            return "", False
         if self._credentials.registry_token:
             return f"Bearer {self._credentials.registry_token}", False
         challenge = self.wire.challenges.get(self.endpoint.origin)
@@ -310,7 +335,7 @@ class Session:
             c.scheme: c for c in reversed(parse_challenges(response.headers.get("www-authenticate", ())))
         }
         challenge = offers.get("bearer") or offers.get("basic")
-        if challenge is None or self._credentials.registry_token:
+        if challenge is None or self._credentials.registry_token or self._has_own_authorization:
             return False
         self.wire.challenges[self.endpoint.origin] = challenge
         self.wire.tokens.drop(self.endpoint.origin, scope, self._credentials)

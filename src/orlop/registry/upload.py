@@ -20,7 +20,7 @@ from orlop.base import log
 from orlop.base.errors import OrlopError
 from orlop.oci.digest import Digest, algorithm
 from orlop.registry.auth import scope_text
-from orlop.registry.errors import BadRegistry, parse_problem
+from orlop.registry.errors import AccessDenied, BadRegistry, Unauthorized, parse_problem
 from orlop.registry.retry import Attempts
 from orlop.registry.session import TRANSIENT_ERRORS, Answer, Session, read_answer
 
@@ -79,7 +79,12 @@ async def mount_blob(session: Session, repository: str, digest: Digest, source: 
     """
     path = f"/v2/{repository}/blobs/uploads/?mount={quote(digest, safe='')}&from={quote(source, safe='')}"
     scope = f"{scope_text(repository, 'pull,push')} {scope_text(source, 'pull')}"
-    answer = await session.call("POST", session.endpoint.url(path), scope=scope)
+    try:
+        answer = await session.call("POST", session.endpoint.url(path), scope=scope)
+    except (Unauthorized, AccessDenied) as error:
+        # no token for the source's repository: then the bytes are sent
+        log.info("blob not mounted", digest=digest, source=source, error=str(error))
+        return False
     if answer.status == 202:  # not mounted: the registry has begun an upload instead
         upload = _Upload(session, repository, None, lambda _: None)
         upload.take_location(answer)
@@ -102,7 +107,7 @@ async def upload_blob(
         RegistryError and the errors of `HttpClient.request`; what `source` raises.
     """
     upload = _Upload(session, repository, source, sent)
-    attempts = Attempts(session.wire.retry)
+    attempts = Attempts(session.retry)
     while True:
         begun = upload.position
         try:

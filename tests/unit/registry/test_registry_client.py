@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import json
 import subprocess
 
@@ -479,20 +480,18 @@ def test_tls_is_verified_by_the_certificates_of_the_registry(tmp_path, certifica
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(crt, key)
 
-    async def fetch(certificate_dirs, *, is_lax):
+    async def fetch(config_dirs, *, is_lax):
         async with FakeRegistry(server) as fake:
             fake.add_manifest("app", "1", DOCUMENT, INDEX)
-            if certificate_dirs:
+            if config_dirs:
                 folder = tmp_path / "certs" / fake.domain
                 folder.mkdir(parents=True)
                 (folder / "ca.crt").write_bytes(crt.read_bytes())
-            registry = Registry(
-                RegistryOptions(certificate_dirs=certificate_dirs), user_agent="test", retry=FAST
-            )
+            registry = Registry(RegistryOptions(config_dirs=config_dirs), user_agent="test", retry=FAST)
             repository = registry.repository(parse_reference(f"{fake.domain}/app:1"))
             found = await repository._sessions()
             if not is_lax:
-                found[0].endpoint = found[0].endpoint.__class__(found[0].endpoint.origin, fake.domain)
+                found[0].endpoint = dataclasses.replace(found[0].endpoint, is_insecure=False)
                 repository._known_sessions = [found[0]]
             try:
                 return len((await repository.get_manifest("1")).data)

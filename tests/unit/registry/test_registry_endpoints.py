@@ -5,7 +5,8 @@ import pytest
 from orlop.aio.http_client import TlsFailed
 from orlop.aio.url import Origin
 from orlop.base.errors import InvalidInput
-from orlop.registry.endpoints import HUB_ORIGIN, RegistryOptions, TlsContexts, endpoints_of
+from orlop.registry.certificates import TlsContexts
+from orlop.registry.endpoints import HUB_ORIGIN, RegistryOptions, certificates_of, endpoints_of
 
 
 def origins(domain, options=None, *, for_push=False):
@@ -51,11 +52,11 @@ def test_certificates_that_cannot_be_read_are_an_error_that_names_the_folder(tmp
     folder = tmp_path / "reg.example:5000"
     folder.mkdir()
     (folder / "ca.crt").write_text("nonsense")
-    contexts = TlsContexts(RegistryOptions(certificate_dirs=(str(tmp_path),)))
+    options, contexts = RegistryOptions(config_dirs=(str(tmp_path),)), TlsContexts()
 
-    assert contexts.of(Origin("http", "reg.example", 5000)) is None
-    assert contexts.of(Origin("https", "other.example", 443)) is contexts.of(
-        Origin("https", "third.example", 443)
-    )
+    def context(host, port):
+        return contexts.of(certificates_of(Origin("https", host, port), options))
+
+    assert context("other.example", 443) is context("third.example", 443)
     with pytest.raises(TlsFailed, match=r"reg\.example:5000"):
-        contexts.of(Origin("https", "reg.example", 5000))
+        context("reg.example", 5000)
