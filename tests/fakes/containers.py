@@ -70,6 +70,9 @@ class FakeTask:
         if number == 9 or self._obeys:
             self.end(128 + number)
 
+    async def put_down(self):
+        self.end(137)
+
     async def wait_oom(self, seen):
         await asyncio.shield(self._exit)
         raise TaskGone("gone")
@@ -151,7 +154,7 @@ class FakeImages:
         self.image = Image(config.digest, config, None, (), (), (), 0, 0, 0)
         self.is_gone = False
 
-    async def resolve(self, name):
+    async def resolve(self, name, platform=None):
         if name not in ("busybox", "busybox:latest", self.image.id):
             raise ImageNotFound(f"No such image: {name}")
         return self.image

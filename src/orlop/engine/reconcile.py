@@ -20,7 +20,7 @@ from orlop.engine.model import Container
 from orlop.engine.removal import Remover, discard_files
 from orlop.engine.running import Runner
 from orlop.engine.services import Services, container_paths
-from orlop.runtime.contract import Task
+from orlop.runtime.contract import Task, TaskStuck
 from orlop.runtime.spec import ExitRecord
 
 __all__ = ["Reconciler"]
@@ -102,7 +102,11 @@ class Reconciler:
             return None
 
     async def _adopt(self, container: Container, task: Task) -> None:
-        self._runner.adopt(container, task, is_paused=await task.is_paused())
+        try:
+            is_paused = await task.is_paused()
+        except TaskStuck:
+            is_paused = container.status is Status.PAUSED
+        self._runner.adopt(container, task, is_paused=is_paused)
         log.info("adopted a running container", container=container.id, pid=task.pid)
 
     def _take_over(self, container: Container, record: ExitRecord) -> None:
@@ -156,7 +160,7 @@ class Reconciler:
                 found = await self._services.runtime.adopt(run_dir)
                 if found is not None and not isinstance(found, ExitRecord):
                     log.warning("killing a container that has no row", container=container_id)
-                    await found.signal(9, all_processes=True)
+                    await found.put_down()
                     await found.wait()
             await discard_files(self._services, container_id)
             log.info("swept what was left of a container", container=container_id)

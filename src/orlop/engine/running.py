@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orlop.base import failpoints, log
@@ -19,7 +18,7 @@ from orlop.engine.lifecycle import Effect, Event, NotPossible, Status
 from orlop.engine.model import Container
 from orlop.engine.services import Services, emit, emit_mounts, emit_unmounts
 from orlop.engine.starting import launch
-from orlop.runtime.contract import StartFailed, Task, TaskGone
+from orlop.runtime.contract import StartFailed, Task, TaskGone, TaskStuck
 from orlop.runtime.spec import ExitRecord
 
 __all__ = ["Hooks", "Runner"]
@@ -261,6 +260,10 @@ class Runner:
 
 async def _put_down(task: Task) -> None:
     """End what must not run, and wait for its end."""
-    with suppress(TaskGone):
+    try:
         await task.signal(signal.SIGKILL, all_processes=True)
+    except TaskGone:
+        pass
+    except TaskStuck:
+        await task.put_down()
     await task.wait()

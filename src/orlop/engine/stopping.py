@@ -17,7 +17,7 @@ from orlop.engine.model import Container
 from orlop.engine.running import Runner
 from orlop.engine.services import Services, emit
 from orlop.engine.signals import DEFAULT_STOP_SIGNAL, parse_signal
-from orlop.runtime.contract import Task, TaskGone
+from orlop.runtime.contract import Task, TaskGone, TaskStuck
 
 __all__ = ["ContainerStuck", "Stopper", "stop_signal_of"]
 
@@ -112,7 +112,11 @@ class Stopper:
         self, container: Container, task: Task, number: int, *, timeout_s: int | None = None
     ) -> None:
         """Signal it and, when it is deaf, kill it. Says nothing about who wanted that."""
-        await self._signal(container, task, number, is_stop=True)
+        try:
+            await self._signal(container, task, number, is_stop=True)
+        except TaskStuck as error:
+            await self._put_down(container, task, error)
+            return
         if not await self._gone(container, task, _timeout(container, timeout_s)):
             log.info("container ignores its stop signal and is killed", container=container.id)
             await self.kill_hard(container, task)
@@ -123,7 +127,19 @@ class Stopper:
         Raises:
             ContainerStuck: it is still there after ten seconds.
         """
-        await self._signal(container, task, _SIGKILL, all_processes=True)
+        try:
+            await self._signal(container, task, _SIGKILL, all_processes=True)
+        except TaskStuck as error:
+            await self._put_down(container, task, error)
+            return
+        await self._await_end(container, task)
+
+    async def _put_down(self, container: Container, task: Task, reason: TaskStuck) -> None:
+        log.error("a wedged container is killed with its supervisor", container=container.id, error=reason)
+        await task.put_down()
+        await self._await_end(container, task)
+
+    async def _await_end(self, container: Container, task: Task) -> None:
         if not await self._gone(container, task, _KILL_WAIT_S):
             raise ContainerStuck(
                 f"container {container.id} did not end although it was killed",

@@ -54,7 +54,7 @@ class Connection:
         """Send a request and wait for its reply; the reply's descriptors are the caller's.
 
         The descriptors of the request stay the caller's and must be open until this returns.
-        If cancelled, the reply is dropped when it comes.
+        If cancelled, it is not sent any more, or its reply is dropped when it comes.
 
         Raises:
             ConnectionLost: the peer is gone.
@@ -66,11 +66,14 @@ class Connection:
         number = self._next_id
         reply: asyncio.Future[Message] = self._loop.create_future()
         self._pending[number] = reply
+        item = ({**(body or {}), "id": number, "op": op}, list(fds))
         try:
-            self._send({**(body or {}), "id": number, "op": op}, list(fds))
+            self._send(*item)
             return await reply
         finally:
             self._pending.pop(number, None)
+            if not reply.done():  # cancelled: its descriptors may be closed from now on
+                self._outgoing = deque(kept for kept in self._outgoing if kept[0] is not item[0])
 
     def post(self, op: str, body: dict[str, Any] | None = None) -> None:
         """Send a request whose reply nobody waits for."""

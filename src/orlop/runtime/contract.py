@@ -26,6 +26,7 @@ __all__ = [
     "Task",
     "TaskGone",
     "TaskRefused",
+    "TaskStuck",
     "open_attachment",
 ]
 
@@ -69,6 +70,13 @@ class SupervisorLost(OrlopError):
 
     kind: ClassVar[Kind] = Kind.UNAVAILABLE
     code: ClassVar[str] = "supervisor-lost"
+
+
+class TaskStuck(OrlopError):
+    """The supervisor lives and does not answer; the container may run all the same."""
+
+    kind: ClassVar[Kind] = Kind.UNAVAILABLE
+    code: ClassVar[str] = "task-stuck"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,7 @@ class ExecTask(Protocol):
 
 
 class Task(Protocol):
-    """A running container."""
+    """A running container. Whatever asks its supervisor raises TaskStuck when no answer comes in time."""
 
     id: str
     pid: int  # of the container's first process, in the host's pid namespace
@@ -227,6 +235,9 @@ class Task(Protocol):
 
     async def clear_log(self) -> None:
         """Remove what was logged so far."""
+
+    async def put_down(self) -> None:
+        """End supervisor and container without the former's help; `wait` says when it is done."""
 
 
 class Runtime(Protocol):

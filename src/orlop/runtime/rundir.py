@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -132,10 +133,10 @@ def connect(run_dir: str) -> socket.socket | None:
         run_fd = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         client.connect(f"/proc/self/fd/{run_fd}/{SOCKET}")
-    except (FileNotFoundError, ConnectionRefusedError):
+    except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):  # the last: it accepts nobody
         client.close()
         return None
     finally:
@@ -157,6 +158,20 @@ def start_ticks(pid: int) -> int:
 def is_alive(pid: int, ticks: int) -> bool:
     """Whether that very process still runs."""
     return ticks != 0 and start_ticks(pid) == ticks
+
+
+def kill_supervisor(record: Record) -> None:
+    """SIGKILL the supervisor that wrote the record, and nobody else; nothing happens when it has ended."""
+    try:
+        pidfd = os.pidfd_open(record.supervisor_pid)
+    except OSError:
+        return
+    try:
+        if is_alive(record.supervisor_pid, record.supervisor_ticks):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
 
 
 def wait_gone(pid: int, timeout_s: float) -> bool:

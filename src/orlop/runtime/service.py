@@ -14,6 +14,7 @@ from typing import Any
 
 from orlop.base import log
 from orlop.base.clock import SystemClock
+from orlop.base.errors import OrlopError
 from orlop.kernel.cgroup import Cgroup, detect
 from orlop.procs.channel import Channel, Message, channel_pair
 from orlop.procs.connection import Connection, ConnectionLost
@@ -26,6 +27,7 @@ from orlop.runtime.contract import (
     Stats,
     SupervisorLost,
     TaskGone,
+    TaskStuck,
     open_attachment,
 )
 from orlop.runtime.spec import AttachSpec, ContainerSpec, ExecSpec, ExitRecord, ResourceSpec, to_json
@@ -34,8 +36,12 @@ from orlop.runtime.speccodec import exit_record_from_json
 __all__ = ["SupervisedExec", "SupervisedRuntime", "SupervisedTask"]
 
 EXIT_KILLED = 137
-_ADOPT_TRIES = 50
 _ADOPT_STEP_S = 0.02
+_ADOPT_LIMIT_S = 5.0
+_WORDS_LIMIT_S = 1.0
+_ANSWER_LIMIT_S = 10.0
+_SIGNAL_LIMIT_S = 5.0
+_LONG_LIMIT_S = 60.0  # for what the kernel may take its time with
 
 
 class SupervisedRuntime:
@@ -62,7 +68,12 @@ class SupervisedRuntime:
             for sock in sockets:
                 sock.close()
         child.close()
-        return await self._first_words(Connection(ours, name=f"supervisor of {spec.id[:12]}"), spec.run_dir)
+        connection = Connection(ours, name=f"supervisor of {spec.id[:12]}")
+        try:
+            return await self._first_words(connection, spec.run_dir)
+        except asyncio.CancelledError:
+            connection.post("kill")
+            raise
 
     async def _first_words(self, connection: Connection, run_dir: str) -> SupervisedTask:
         try:
@@ -72,32 +83,57 @@ class SupervisedRuntime:
             if record is not None and record.error:
                 raise StartFailed(record.error, exit_code=record.exit_code, step="start") from error
             raise SupervisorLost("the supervisor ended while it started the container") from error
-        except asyncio.CancelledError:
-            connection.post("kill")
-            raise
-        except BaseException:
+        except OrlopError:
             connection.close()
             raise
         return self._task(connection, run_dir, state)
 
     async def adopt(self, run_dir: str) -> SupervisedTask | ExitRecord | None:
         """See `contract.Runtime.adopt`."""
-        for _ in range(_ADOPT_TRIES):
+        deadline = asyncio.get_running_loop().time() + _ADOPT_LIMIT_S
+        while True:
             if (ended := rundir.read_exit(run_dir)) is not None:
                 return ended
-            sock = rundir.connect(run_dir)
-            if sock is not None:
-                try:
-                    return await self._first_words(Connection(Channel(sock), name="supervisor"), run_dir)
-                except (StartFailed, SupervisorLost):
-                    continue  # it has just ended: its exit record is there or about to be
+            if (task := await self._find(run_dir)) is not None:
+                return task
             record = rundir.read_record(run_dir)
             if record is None:
                 return None
-            if not rundir.is_alive(record.supervisor_pid, record.supervisor_ticks):
+            is_alive = rundir.is_alive(record.supervisor_pid, record.supervisor_ticks)
+            if is_alive and asyncio.get_running_loop().time() > deadline:
+                log.error("a start that does not end is given up", container=record.id)
+                rundir.kill_supervisor(record)
+                is_alive = False
+            if not is_alive:
                 return await asyncio.to_thread(_bury_lost, run_dir)
             await asyncio.sleep(_ADOPT_STEP_S)
-        raise SupervisorLost(f"the supervisor at {run_dir} does not answer")
+
+    async def _find(self, run_dir: str) -> SupervisedTask | None:
+        """The running container; None when nobody listens, or it is not (yet, any more) running.
+
+        The word of a supervisor that is slow or wedged is not waited for: its record says what we need.
+        """
+        sock = rundir.connect(run_dir)
+        if sock is None:
+            return None
+        connection = Connection(Channel(sock), name="supervisor")
+        try:
+            async with asyncio.timeout(_WORDS_LIMIT_S):
+                state = (await connection.request("wait-started")).body
+        except (ConnectionLost, StartFailed, TaskGone):
+            connection.close()
+            return None  # it has just ended: its exit record is there or about to be
+        except TimeoutError:
+            record = rundir.read_record(run_dir)
+            if record is None or not record.started_at_ns:
+                connection.close()
+                return None
+            log.warning("a supervisor does not answer", container=record.id, pid=record.supervisor_pid)
+            state = {"id": record.id, "pid": record.init_pid, "started_at_ns": record.started_at_ns}
+        except BaseException:
+            connection.close()
+            raise
+        return self._task(connection, run_dir, state)
 
     async def aclose(self) -> None:
         """Drop all connections; containers go on."""
@@ -141,7 +177,8 @@ class SupervisedTask:
 
     async def signal(self, number: int, *, all_processes: bool = False) -> None:
         """See `contract.Task.signal`."""
-        await self._ask("signal", {"number": number, "all_processes": all_processes})
+        body = {"number": number, "all_processes": all_processes}
+        await self._ask("signal", body, limit_s=_SIGNAL_LIMIT_S)
 
     async def attach(self, spec: AttachSpec) -> socket.socket:
         """See `contract.Task.attach`."""
@@ -168,12 +205,12 @@ class SupervisedTask:
         """See `contract.Task.exec`."""
         body: dict[str, Any] = {"spec": to_json(spec)}
         if attach is None:
-            reply = await self._ask("exec", body)
+            reply = await self._ask("exec", body, limit_s=_LONG_LIMIT_S)
             return SupervisedExec(self, spec.id, int(reply["pid"]), None)
         ours, theirs = open_attachment(attach)
         body["attach"] = to_json(attach)
         try:
-            reply = await self._ask("exec", body, [theirs.socket.fileno()])
+            reply = await self._ask("exec", body, [theirs.socket.fileno()], _LONG_LIMIT_S)
         except BaseException:
             ours.close()
             raise
@@ -194,19 +231,19 @@ class SupervisedTask:
 
     async def pause(self) -> None:
         """See `contract.Task.pause`."""
-        await self._ask("pause")
+        await self._ask("pause", limit_s=_LONG_LIMIT_S)
 
     async def unpause(self) -> None:
         """See `contract.Task.unpause`."""
-        await self._ask("unpause")
+        await self._ask("unpause", limit_s=_LONG_LIMIT_S)
 
     async def is_paused(self) -> bool:
         """See `contract.Task.is_paused`."""
-        return bool((await self._ask("is-paused"))["is_paused"])
+        return bool((await self._ask("is-paused", limit_s=_WORDS_LIMIT_S))["is_paused"])
 
     async def wait_oom(self, seen: int | None) -> int:
         """See `contract.Task.wait_oom`."""
-        return int((await self._ask("wait-oom", {"seen": seen}))["count"])
+        return int((await self._ask("wait-oom", {"seen": seen}, limit_s=None))["count"])
 
     async def clear_log(self) -> None:
         """See `contract.Task.clear_log`."""
@@ -221,25 +258,41 @@ class SupervisedTask:
 
     async def update(self, resources: ResourceSpec) -> None:
         """See `contract.Task.update`."""
-        await self._ask("update", {"resources": to_json(resources)})
+        await self._ask("update", {"resources": to_json(resources)}, limit_s=_LONG_LIMIT_S)
 
     async def top(self) -> list[Process]:
         """See `contract.Task.top`."""
         return [Process(**item) for item in (await self._ask("top"))["processes"]]
 
+    async def put_down(self) -> None:
+        """See `contract.Task.put_down`. What is left after the supervisor is buried by `wait`."""
+        record = rundir.read_record(self._run_dir)
+        if record is not None:
+            rundir.kill_supervisor(record)
+
     async def _ask(
-        self, op: str, body: dict[str, Any] | None = None, fds: Sequence[int] = ()
+        self,
+        op: str,
+        body: dict[str, Any] | None = None,
+        fds: Sequence[int] = (),
+        limit_s: float | None = _ANSWER_LIMIT_S,
     ) -> dict[str, Any]:
         try:
-            reply: Message = await self._connection.request(op, body, fds)
+            async with asyncio.timeout(limit_s):
+                reply: Message = await self._connection.request(op, body, fds)
         except ConnectionLost:
             raise TaskGone(f"container {self.id} is not running") from None
+        except TimeoutError:
+            raise TaskStuck(
+                f"the supervisor of container {self.id} does not answer",
+                hint="it may have been stopped by a signal; a forced removal of the container ends it",
+            ) from None
         return reply.body
 
     async def exec_exit_code(self, exec_id: str) -> int:
         """The exit code of one exec; 137 when the whole container ended first."""
         try:
-            return int((await self._ask("exec-wait", {"exec_id": exec_id}))["exit_code"])
+            return int((await self._ask("exec-wait", {"exec_id": exec_id}, limit_s=None))["exit_code"])
         except TaskGone:
             return EXIT_KILLED
 
