@@ -130,11 +130,11 @@ def test_every_expression_reads_back_as_what_it_says(space):
         "ct state established,related accept",
         "oifname @bridges ct status dnat accept",
         "iifname != @bridges jump own",
-        "fib daddr type local dnat ip to meta l4proto . th dport map @ports",
+        "fib daddr type local meta nfproto ipv4 dnat ip to meta l4proto . th dport map @ports",
         "ip saddr 10.9.0.0/24 ip daddr != 10.9.0.0/24 masquerade",
         "ip6 saddr fd00:9::/64 masquerade",
     ):
-        assert line in text
+        assert line in text, text
 
 
 def test_packets_are_sent_where_the_map_says_and_elements_come_and_go(space):
