@@ -37,11 +37,27 @@ FLAGS: tuple[Flag, ...] = (
     _f("fsck", BOOL, None, help="check what is stored below the data root and exit"),
     _f("debug", BOOL, short="D", help="log everything"),
     _f("log-level", TEXT, short="l", help="debug, info, warn, error or fatal"),
-    _f("log-format", TEXT, has_effect=False),
+    _f("log-format", TEXT, help="of the engine's own log: text or json"),
     _f("group", TEXT, short="G", help="group of the unix socket"),
     _f("label", LIST, "labels", help="label of the engine (repeatable)"),
     _f("insecure-registry", LIST, "insecure-registries", help="registry without TLS (repeatable)"),
     _f("registry-mirror", LIST, "registry-mirrors", help="mirror of Docker Hub (repeatable)"),
+    _f(
+        "registry-config-dir",
+        LIST,
+        "registry-config-dirs",
+        help="where folders of registries are: hosts.toml, certificates (repeatable)",
+    ),
+    _f(
+        "blocked-registry",
+        LIST,
+        "blocked-registries",
+        help="registry never spoken to, or *.DOMAIN (repeatable)",
+    ),
+    _f("search-index", TEXT, help="server that a search asks, https://index.docker.io"),
+    _f("http-proxy", TEXT, None, help="proxy of requests to http servers, before the environment's"),
+    _f("https-proxy", TEXT, None, help="proxy of requests to https servers"),
+    _f("no-proxy", TEXT, None, help="names, addresses and networks that are reached directly"),
     _f("init", BOOL, help="run an init in containers"),
     _f("init-path", TEXT, has_effect=False),
     _f("default-cgroupns-mode", TEXT, help="cgroup namespace of containers: private or host"),
@@ -68,6 +84,7 @@ FLAGS: tuple[Flag, ...] = (
     _f("default-security", TEXT, help="preset of containers: docker or hardened"),
     _f("seccomp-profile", TEXT, help="seccomp profile of containers: builtin, unconfined or a file"),
     _f("max-concurrent-downloads", NUMBER, help="layers fetched at a time by a pull"),
+    _f("max-download-attempts", NUMBER, help="attempts at a download that makes no progress (5)"),
     _f("max-concurrent-uploads", NUMBER, help="layers sent at a time by a push"),
     _f("live-restore", BOOL, help="containers outlive the engine (default true)"),
     _f(
@@ -116,10 +133,6 @@ FLAGS: tuple[Flag, ...] = (
     _f("cri-containerd", BOOL, has_effect=False),
     _f("default-ipc-mode", TEXT, has_effect=False),
     _f("exec-opt", LIST, "exec-opts", has_effect=False),
-    _f("http-proxy", TEXT, has_effect=False),
-    _f("https-proxy", TEXT, has_effect=False),
-    _f("no-proxy", TEXT, has_effect=False),
-    _f("max-download-attempts", NUMBER, has_effect=False),
     _f("network-control-plane-mtu", NUMBER, has_effect=False),
     _f("node-generic-resource", LIST, "node-generic-resources", has_effect=False),
     _f("oom-score-adjust", NUMBER, has_effect=False),
@@ -132,6 +145,4 @@ FLAGS: tuple[Flag, ...] = (
 )
 BY_NAME = {flag.name: flag for flag in FLAGS}
 BY_SHORT = {flag.short: flag for flag in FLAGS if flag.short}
-BY_KEY = {flag.key: flag for flag in FLAGS if flag.key} | {
-    "proxies": Flag("http-proxy", MAP, has_effect=False)
-}
+BY_KEY = {flag.key: flag for flag in FLAGS if flag.key} | {"proxies": Flag("proxies", MAP)}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orlop.aio.proxy import masked_proxy
 from orlop.base.errors import InvalidInput
 from orlop.daemon_flag_table import BOOL, BY_KEY, BY_NAME, BY_SHORT, FLAGS, Flag
 from orlop.engine.runtimes import configured_runtimes, parse_runtime
@@ -37,10 +38,18 @@ class Settings:
     pidfile: str = ""
     is_debug: bool = False
     log_level: str = "info"
+    log_format: str = "text"
     group: str = "docker"
     labels: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
+    registry_config_dirs: tuple[str, ...] = ()  # none said: the usual places
+    blocked_registries: tuple[str, ...] = ()
+    search_index: str = ""
+    http_proxy: str | None = None  # None: not said, the environment decides
+    https_proxy: str | None = None
+    no_proxy: str | None = None
+    max_download_attempts: int = 5
     has_init: bool = False
     runtimes: tuple[RuntimeSpec, ...] = ()
     default_runtime: str = ""
@@ -80,6 +89,7 @@ class ShowHelp(Exception):
     """`--help` or `--version` was asked for; the argument is the text."""
 
 
+_PROXY_NAMES = ("http-proxy", "https-proxy", "no-proxy")
 _TRUE = frozenset({"1", "t", "true"})
 _FALSE = frozenset({"0", "f", "false"})
 
@@ -175,7 +185,13 @@ def parse_file(text: str, path: str) -> Values:
     if unknown:
         keys = ", ".join(unknown)[:300]
         raise InvalidInput(f"{prefix}the following directives don't match any configuration option: {keys}")
-    return {BY_KEY[key].name: _from_json(BY_KEY[key], value, prefix) for key, value in document.items()}
+    values = {BY_KEY[key].name: _from_json(BY_KEY[key], value, prefix) for key, value in document.items()}
+    for item in values.pop("proxies", ()):
+        name, _, value = item.partition("=")
+        if name not in _PROXY_NAMES:
+            raise InvalidInput(f"{prefix}proxies: {name[:60]!r} is none of {', '.join(_PROXY_NAMES)}")
+        values[name] = value
+    return values
 
 
 def _from_json(flag: Flag, value: Any, prefix: str) -> Any:
@@ -217,10 +233,11 @@ def resolve(flags: Values, file: Values, path: str) -> Settings:
     Raises:
         InvalidInput: a setting is in both, or has no meaning.
     """
-    both = [name for name in flags if name in file and BY_NAME[name].key]
+    both = [name for name in flags if name in file and (BY_NAME[name].key or name in _PROXY_NAMES)]
     if both:
         parts = ", ".join(
-            f"{BY_NAME[name].key}: (from flag: {_shown(flags[name])}, from file: {_shown(file[name])})"
+            f"{BY_NAME[name].key or name}: "
+            f"(from flag: {_shown(flags[name])}, from file: {_shown(file[name])})"
             for name in both
         )
         raise InvalidInput(
@@ -231,6 +248,8 @@ def resolve(flags: Values, file: Values, path: str) -> Settings:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, str) and "@" in value:
+        return masked_proxy(value)
     if isinstance(value, list):
         return f"[{' '.join(str(getattr(item, 'name', item)) for item in value)}]"
     return str(value)
@@ -252,10 +271,18 @@ def _settings(values: Values) -> Settings:
         pidfile=values.get("pidfile", ""),
         is_debug=is_debug,
         log_level="debug" if is_debug else values.get("log-level", "info"),
+        log_format=_word(values, "log-format", ("text", "json")),
         group=values.get("group", "docker"),
         labels=tuple(values.get("label", ())),
         insecure_registries=tuple(values.get("insecure-registry", ())),
         registry_mirrors=tuple(values.get("registry-mirror", ())),
+        registry_config_dirs=tuple(_directory(path) for path in values.get("registry-config-dir", ())),
+        blocked_registries=tuple(values.get("blocked-registry", ())),
+        search_index=values.get("search-index", ""),
+        http_proxy=values.get("http-proxy"),
+        https_proxy=values.get("https-proxy"),
+        no_proxy=values.get("no-proxy"),
+        max_download_attempts=_download_attempts(values),
         has_init=values.get("init", False),
         runtimes=tuple(_runtime(item) for item in values.get("add-runtime", ())),
         default_runtime=values.get("default-runtime", ""),
@@ -308,6 +335,13 @@ def _metrics_address(text: str) -> str:
 
         split_metrics_address(text)
     return text
+
+
+def _download_attempts(values: Values) -> int:
+    attempts: int = values.get("max-download-attempts", 5)
+    if attempts < 1:  # dockerd's text
+        raise InvalidInput(f"invalid max download attempts: {attempts}")
+    return attempts
 
 
 def _check_log(driver: str, options: dict[str, str]) -> None:

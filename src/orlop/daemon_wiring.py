@@ -17,12 +17,12 @@ from typing import Any
 from orlop.aio.scope import Background
 from orlop.api.versions import MAX_VERSION, MIN_VERSION, version_text
 from orlop.base.clock import SystemClock
-from orlop.base.version import VERSION
 from orlop.build.cache import BuildCache
 from orlop.build.runner import BuildTools
 from orlop.daemon_flags import Settings
 from orlop.daemon_metrics import Facts as MetricFacts
 from orlop.daemon_metrics import MetricsServer
+from orlop.daemon_registry import open_registry, proxy_texts
 from orlop.daemon_sockets import RoleServers
 from orlop.engine.apisockets import ApiSockets
 from orlop.engine.auth import AuthConfig
@@ -64,7 +64,6 @@ from orlop.oci.reference import DEFAULT_DOMAIN
 from orlop.procs.workers import ZygoteWorkers
 from orlop.procs.zygote import Zygote
 from orlop.registry.client import Registry
-from orlop.registry.endpoints import RegistryOptions
 from orlop.runtime.service import SupervisedRuntime
 from orlop.store.blobs import BlobStore
 from orlop.store.collect import Collector
@@ -274,8 +273,7 @@ def _services(
 
 
 def _images(settings: Settings, services: Services, store: _Store) -> tuple[Images, Puller, Registry]:
-    options = RegistryOptions(mirrors=settings.registry_mirrors, insecure=settings.insecure_registries)
-    registry = Registry(options, user_agent=f"orlop/{VERSION}", clock=store.clock)
+    registry = open_registry(settings, os.environ, store.clock)
     parts = (registry, store.images, store.blobs, store.layers, store.leases)
     puller = Puller(*parts, concurrency=settings.max_downloads)
     pusher = Pusher(*parts, concurrency=settings.max_uploads)
@@ -386,6 +384,7 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
     layers: LayerStore,
 ) -> System:
     runtimes = services.defaults.runtimes
+    proxies = proxy_texts(settings, os.environ).shown
     filesystem = filesystem_of(os.path.realpath(settings.data_root), mount_table())
     return System(
         facts=facts,
@@ -400,6 +399,9 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             labels=settings.labels,
             insecure_registries=settings.insecure_registries,
             mirrors=settings.registry_mirrors,
+            http_proxy=proxies[0],
+            https_proxy=proxies[1],
+            no_proxy=proxies[2],
             default_runtime=runtimes.default,
             runtimes=runtimes.shown(),
             is_debug=settings.is_debug,

@@ -120,3 +120,35 @@ def test_the_engine_s_security_settings():
     assert (plain.default_security, plain.seccomp_profile) == ("docker", "builtin")
     with pytest.raises(InvalidInput, match="docker or hardened is wanted"):
         resolve(parse_flags(["--default-security", "strict"]), {}, "f")
+
+
+def test_proxies_come_from_the_file_or_a_flag_and_passwords_are_masked():
+    text = '{"proxies": {"http-proxy": "http://u:geheim@p:1", "no-proxy": "a,b"}}'
+    file = parse_file(text, "f")
+
+    given = resolve({}, file, "f")
+
+    assert (given.http_proxy, given.https_proxy, given.no_proxy) == (
+        "http://u:geheim@p:1",
+        None,
+        "a,b",
+    )
+    with pytest.raises(InvalidInput, match="xxxxx:xxxxx@p:1") as caught:
+        resolve({"http-proxy": "http://x"}, file, "f")
+    assert "geheim" not in str(caught.value)
+    with pytest.raises(InvalidInput, match="ftp-proxy"):
+        parse_file('{"proxies": {"ftp-proxy": "x"}}', "f")
+
+
+def test_registry_settings():
+    flags = parse_flags(
+        ["--registry-config-dir", "/a", "--blocked-registry=*.bad", "--max-download-attempts", "2"]
+    )
+
+    given = resolve(flags, {}, "f")
+
+    assert given.registry_config_dirs == ("/a",)
+    assert given.blocked_registries == ("*.bad",)
+    assert given.max_download_attempts == 2
+    with pytest.raises(InvalidInput, match="invalid max download attempts: 0"):
+        resolve(parse_flags(["--max-download-attempts=0"]), {}, "f")

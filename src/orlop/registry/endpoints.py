@@ -64,6 +64,7 @@ class RegistryOptions:
         config_dirs: searched in order for a folder named like the registry.
         blocked: `host[:port]` or `*.domain`, never spoken to.
         proxies: for everything that leaves the machine.
+        search_index: URL of the server that searches ask.
     """
 
     mirrors: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ class RegistryOptions:
     config_dirs: tuple[str, ...] = DEFAULT_CONFIG_DIRS
     blocked: tuple[str, ...] = ()
     proxies: ProxyRules = NO_PROXIES
+    search_index: str = "https://index.docker.io"
 
 
 @dataclass(frozen=True, slots=True)
