@@ -136,9 +136,11 @@ class BuildRun:
                     self._bases[request] = await self._base(request, needed)
 
     async def _base(self, request: BaseRequest, needed: BasesNeeded) -> BaseImage:
-        image = None if self._request.pulls else await self._services.images.find(request.reference)
         wanted = request.platform or self._request.platform
-        if image is not None and wanted and not image.config.platform.runs_on(parse_platform(wanted)):
+        platform = parse_platform(wanted) if wanted else None
+        images = self._services.images
+        image = None if self._request.pulls else await images.find(request.reference, platform)
+        if image is not None and platform and not image.config.platform.runs_on(platform):
             image = None
         if image is None:
             if not self._is_first_told:
@@ -146,7 +148,7 @@ class BuildRun:
                 self._is_first_told = True
             reference = parse_reference(request.reference).with_default_tag()
             await self._pull(reference, wanted)
-            image = await self._services.images.find(str(reference))
+            image = await images.find(str(reference), platform)
         if image is None:
             raise NotFound(f"No such image: {request.reference}")
         if not image.config.platform.runs_on(self._options.host):

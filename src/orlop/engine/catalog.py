@@ -18,6 +18,7 @@ from orlop.base import log
 from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
 from orlop.base.ids import ContainerId
 from orlop.engine.model import Container, Record, State
+from orlop.images.uses import tx_touch
 from orlop.store.db import Database, Tx
 from orlop.wire import gojson
 
@@ -170,7 +171,12 @@ class Catalog:
             gojson.encode(record).decode(),
             gojson.encode(container.state).decode(),
         )
-        return lambda tx: tx.execute("INSERT INTO container VALUES (?, ?, ?, ?, ?, ?)", row).close()
+
+        def write(tx: Tx) -> None:
+            tx.execute("INSERT INTO container VALUES (?, ?, ?, ?, ?, ?)", row)
+            tx_touch(tx, [record.image_id], record.created_ns)
+
+        return write
 
     def show(self, container: Container) -> None:
         """From now on it is found and listed; its row is written, its name was reserved."""
@@ -181,10 +187,12 @@ class Catalog:
     async def remove(self, container: Container) -> None:
         """Delete the row, then forget the container and its name. May be repeated."""
         self._dirty.pop(container.id, None)
-        await self._db.write(
-            lambda tx: tx.execute("DELETE FROM container WHERE id = ?", (container.id,)).close(),
-            frees_space=True,
-        )
+
+        def work(tx: Tx) -> None:
+            tx.execute("DELETE FROM container WHERE id = ?", (container.id,))
+            tx_touch(tx, [container.record.image_id], container.state.finished_ns)
+
+        await self._db.write(work, frees_space=True)
         self.forget(container)
 
     def forget(self, container: Container) -> None:

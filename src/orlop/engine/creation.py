@@ -69,7 +69,8 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
 async def _make(
     services: Services, request: CreateRequest, container_id: ContainerId, name: str
 ) -> Container:
-    image = await services.images.resolve(request.config.image)
+    wanted = parse_platform(request.platform) if request.platform else None
+    image = await services.images.resolve(request.config.image, wanted)
     choosing = services.user_maps.choosing(container_id, request.host, services.catalog)
     with services.catalog.making(container_id, image.id), choosing as id_map:
         return await _make_from(services, request, container_id, name, image, id_map)
@@ -188,15 +189,24 @@ def _check_launch(host: HostConfig, defaults: HostDefaults) -> None:
 def _check_shared(services: Services, host: HostConfig) -> None:
     """`container:X` modes and links must name containers that exist.
 
-    Networks are looked up at the start: docker CLI takes a 404 here for a missing image, and pulls.
+    Networks are looked up at the start. Nothing here is a 404: docker CLI takes that for a missing image,
+    and pulls.
     """
     for mode in (host.ipc_mode, host.pid_mode):
         if mode.startswith("container:"):
-            services.catalog.get(mode.removeprefix("container:"))
+            _get_named(services, mode.removeprefix("container:"))
     for link in host.links or ():
         name = link.partition(":")[0]
         if services.catalog.find(name) is None:
             raise InvalidInput(f"could not get container for {name[:100]}: No such container: {name[:100]}")
+
+
+def _get_named(services: Services, reference: str) -> Container:
+    """The container that a flag names."""
+    try:
+        return services.catalog.get(reference)
+    except NotFound as error:
+        raise InvalidInput(str(error)) from error
 
 
 async def resolve_mounts(
@@ -208,7 +218,7 @@ async def resolve_mounts(
     resolved: dict[str, MountRecord] = {}
     for text in host.volumes_from or ():
         reference, read_only = mounts.split_volumes_from(text)
-        for mount in services.catalog.get(reference).record.mounts:
+        for mount in _get_named(services, reference).record.mounts:
             if mount.point.type != "tmpfs" and mount.point.destination not in targets:
                 resolved[mount.point.destination] = _inherit(mount, read_only=bool(read_only))
     for wish in wishes:

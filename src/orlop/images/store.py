@@ -27,6 +27,7 @@ from orlop.images.model import (
     Layers,
     LayerSource,
 )
+from orlop.images.uses import ImageUses
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest, algorithm, encoded, new_hasher
 from orlop.oci.imageconfig import ImageConfig, parse_image_config
@@ -55,6 +56,7 @@ class ImageStore:
         self._layers = layers
         self._clock = clock or SystemClock()
         self._host = host_platform()
+        self.uses = ImageUses(db, self._clock)
         self._configs: OrderedDict[Digest, ImageConfig] = OrderedDict()
 
     async def resolve(self, name_or_id: str, platform: Platform | None = None) -> Image:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orlop.base.clock import Clock, SystemClock
 from orlop.oci.digest import Digest
 from orlop.store.db import Database, Tx
 
-__all__ = ["ImageUses", "Use"]
+__all__ = ["ImageUses", "Use", "tx_touch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,15 @@ class Use:
 
     used_ns: int = 0
     is_pinned: bool = False
+
+
+def tx_touch(tx: Tx, images: Iterable[str], now_ns: int) -> None:
+    """Note a use in a transaction of others."""
+    tx.executemany(
+        "INSERT INTO image_use (image, used_ns) SELECT id, ? FROM image WHERE id = ?"
+        " ON CONFLICT (image) DO UPDATE SET used_ns = max(used_ns, excluded.used_ns)",
+        [(now_ns, image) for image in images],
+    )
 
 
 class ImageUses:
@@ -29,16 +39,7 @@ class ImageUses:
     async def touch(self, *images: Digest) -> None:
         """Note that images are used now; those that are gone are left out."""
         now_ns = self._clock.now_ns()
-        rows = [(now_ns, image) for image in images]
-
-        def work(tx: Tx) -> None:
-            tx.executemany(
-                "INSERT INTO image_use (image, used_ns) SELECT id, ? FROM image WHERE id = ?"
-                " ON CONFLICT (image) DO UPDATE SET used_ns = max(used_ns, excluded.used_ns)",
-                rows,
-            )
-
-        await self._db.write(work)
+        await self._db.write(lambda tx: tx_touch(tx, images, now_ns))
 
     async def pin(self, image: Digest, *, is_pinned: bool) -> None:
         """Keep an image from automatic removal, or let it go again."""

@@ -36,7 +36,7 @@ async def test_an_image_that_goes_during_the_create_leaves_no_container(made):
     images, catalog = made.services.images, made.catalog
     resolve = images.resolve
 
-    async def resolve_the_last_time(name):
+    async def resolve_the_last_time(name, _platform=None):
         image = await resolve(name)
         images.is_gone = True
         return image
