@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the engine until it is told to end; the process's exit code."""
     try:
         settings, task = load_settings(sys.argv[1:] if argv is None else argv)
-        log.set_level("error" if settings.log_level == "fatal" else settings.log_level)
+        _set_up_log(settings)
         failpoints.configure(os.environ.get("ORLOP_FAILPOINTS", ""))
         if record := os.environ.get("ORLOP_FAILPOINTS_RECORD"):
             failpoints.record_hits(record)
@@ -115,6 +115,7 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     _handle_signals(stop)
     points = {name: os.environ[name] for name in _FAILPOINT_VARIABLES if name in os.environ}
+    points["ORLOP_LOG_FORMAT"] = settings.log_format
     starting = asyncio.create_task(  # noqa: TID251 - awaited in build_plant
         Zygote.start(settings.exec_root, environment=points)
     )
@@ -168,14 +169,19 @@ def _handle_signals(stop: asyncio.Event) -> None:
 
 
 def _reload() -> None:
-    """Take over from the configuration file what can change while we run: the log level."""
+    """Take over from the configuration file what can change while we run: level and format of the log."""
     try:
         settings, _ = load_settings(sys.argv[1:])
-        log.set_level("error" if settings.log_level == "fatal" else settings.log_level)
+        _set_up_log(settings)
     except (OrlopError, ValueError) as error:
         log.error("cannot reload the configuration", error=error)
     else:
-        log.info("configuration reloaded", level=settings.log_level)
+        log.info("configuration reloaded", level=settings.log_level, format=settings.log_format)
+
+
+def _set_up_log(settings: Settings) -> None:
+    log.set_level("error" if settings.log_level == "fatal" else settings.log_level)
+    log.set_format(settings.log_format)
 
 
 def _dump() -> None:

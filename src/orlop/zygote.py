@@ -14,7 +14,7 @@ import signal
 import socket
 from typing import Any
 
-from orlop.base import failpoints
+from orlop.base import failpoints, log
 from orlop.bundle.external import ExternalDriver
 from orlop.procs import forker, sealing
 from orlop.procs.channel import Channel
@@ -56,6 +56,7 @@ def main(channel_fd: int) -> None:
     forker.reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     failpoints.configure(os.environ.get("ORLOP_FAILPOINTS", ""))
+    log.set_format(os.environ.get("ORLOP_LOG_FORMAT", "text"))
     if record := os.environ.get("ORLOP_FAILPOINTS_RECORD"):
         failpoints.record_hits(record)
     jobs = load_jobs()

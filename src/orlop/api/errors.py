@@ -26,6 +26,7 @@ _STATUS = {
     Kind.CORRUPT: 500,
     Kind.INTERNAL: 500,
 }
+_OURS = (Kind.INTERNAL, Kind.CORRUPT, Kind.EXHAUSTED)  # somebody here must act, not the client alone
 
 
 def status_of(error: BaseException) -> int:
@@ -66,7 +67,10 @@ def message_response(status: int, message: str) -> Response:
 def error_response(error: BaseException, *, operation: str = "") -> Response:
     """Turn an exception of a handler into its answer, and log what is our own fault."""
     status = status_of(error)
-    if status >= 500 and not isinstance(error, OrlopError):
+    if isinstance(error, OrlopError):
+        if error.kind in _OURS:
+            log.error("request failed", operation=operation, code=error.code, error=error)
+    elif status >= 500:
         log.error("handler failed", operation=operation, error=repr(error), trace=_where(error))
     return message_response(status, error_message(error))
 

@@ -1,4 +1,4 @@
-"""Structured log lines: one event per line, facts as fields, to one stream.
+"""Structured log lines: one event per line, facts as fields, to one stream, as text or as JSON.
 
 Not the standard `logging`: supervisors and init share this module, and must not import
 anything that loads code late. Levels: error = someone must act, warning = degraded,
@@ -7,15 +7,18 @@ info = lifecycle, debug = everything else.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TextIO
 
 from orlop.base.clock import SystemClock, format_rfc3339_milli
+from orlop.base.errors import OrlopError
 
-__all__ = ["Log", "debug", "error", "info", "set_level", "set_stream", "warning"]
+__all__ = ["FORMATS", "Log", "debug", "error", "info", "set_format", "set_level", "set_stream", "warning"]
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "fatal": 50}
+FORMATS = ("text", "json")
 
 _clock = SystemClock()
 
@@ -23,6 +26,7 @@ _clock = SystemClock()
 class _Sink:
     stream: TextIO = sys.stderr
     threshold = 20
+    is_json = False
 
 
 def set_level(level: str) -> None:
@@ -34,6 +38,17 @@ def set_level(level: str) -> None:
     if level not in LEVELS:
         raise ValueError(f"unknown log level {level!r}: use one of {', '.join(LEVELS)}")
     _Sink.threshold = LEVELS[level]
+
+
+def set_format(name: str) -> None:
+    """Write `text` or `json` from now on; keys and level names of JSON are those of dockerd.
+
+    Raises:
+        ValueError: unknown format.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"unknown log format {name!r}: use one of {', '.join(FORMATS)}")
+    _Sink.is_json = name == "json"
 
 
 def set_stream(stream: TextIO) -> None:
@@ -48,12 +63,28 @@ def _quote(value: object) -> str:
     return '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
 
 
+def _json_line(level: str, time_text: str, message: str, facts: dict[str, object]) -> str:
+    """One object; what an error tells to do is a field of its own. Our keys win over facts of their names."""
+    fields: dict[str, object] = {}
+    for name, value in facts.items():
+        if isinstance(value, OrlopError):
+            fields |= {name: value.message, "code": value.code}
+            if value.hint:
+                fields["hint"] = value.hint
+        else:
+            fields[name] = value if isinstance(value, bool | int | float) else str(value)
+    return json.dumps(fields | {"level": level, "msg": message, "time": time_text}) + "\n"
+
+
 def _write(level: str, message: str, facts: dict[str, object]) -> None:
     if LEVELS[level] < _Sink.threshold:
         return
-    fields = "".join(f" {name}={_quote(value)}" for name, value in facts.items())
     time_text = format_rfc3339_milli(_clock.now_ns())
-    line = f"{time_text} {level.upper():<7} {message}{fields}\n"
+    if _Sink.is_json:
+        line = _json_line(level, time_text, message, facts)
+    else:
+        fields = "".join(f" {name}={_quote(value)}" for name, value in facts.items())
+        line = f"{time_text} {level.upper():<7} {message}{fields}\n"
     try:
         _Sink.stream.write(line)
         _Sink.stream.flush()

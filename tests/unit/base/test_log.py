@@ -1,10 +1,12 @@
 import io
+import json
 import re
 
 import pytest
 
 from orlop.base import log
 from orlop.base.clock import ManualClock
+from orlop.base.errors import NotFound
 
 
 @pytest.fixture
@@ -16,6 +18,7 @@ def stream():
 
     log.set_stream(sys.stderr)
     log.set_level("info")
+    log.set_format("text")
 
 
 def test_facts_are_fields_and_odd_values_are_quoted(stream):
@@ -44,6 +47,32 @@ def test_a_closed_stream_is_survived(stream):
     stream.close()
 
     log.error("nobody hears this")
+
+
+def test_json_has_a_line_per_event_and_says_what_to_do(stream):
+    log.set_format("json")
+
+    log.warning(
+        "no\nroom", error=NotFound("no such disk", hint="add one"), number=3, level="mine", raw=b"\xff"
+    )
+
+    (line,) = stream.getvalue().splitlines()
+    found = json.loads(line)
+    assert re.fullmatch(r"\d{4}-.*Z", found.pop("time"))
+    assert found == {
+        "level": "warning",
+        "msg": "no\nroom",
+        "error": "no such disk",
+        "code": "not-found",
+        "hint": "add one",
+        "number": 3,
+        "raw": "b'\\xff'",
+    }
+
+
+def test_unknown_format_is_refused():
+    with pytest.raises(ValueError, match="unknown log format"):
+        log.set_format("xml")
 
 
 def test_unknown_level_is_refused():
