@@ -171,7 +171,8 @@ async def _stop(task: Task) -> None:
 
 
 def _write_files(request: ExecRequest, run_dir: str) -> None:
-    os.makedirs(run_dir, mode=0o700)
+    for path in (os.path.dirname(run_dir), run_dir):  # makedirs leaves what lies between open
+        os.makedirs(path, mode=0o700, exist_ok=path != run_dir)
     is_host = request.network == "host"
     extra = [f"{name}:{address}" for name, address in request.extra_hosts]
     hosts = etcfiles.hosts(extra, is_host_network=is_host)

@@ -87,7 +87,8 @@ class Volumes:
 
     async def load(self) -> None:
         """Read the rows and take away what a crash left."""
-        os.makedirs(self._root, mode=0o711, exist_ok=True)
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        os.chmod(self._root, 0o700)  # below it are the modes of containers, under names that can be guessed
         rows = await self._db.read(_all_rows)
         self._volumes = {volume.name: volume for volume in rows}
         for entry in os.listdir(self._root):

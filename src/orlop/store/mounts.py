@@ -226,12 +226,16 @@ def _probe_file(data_root: str) -> str:
         if file.read(len(wanted) + 1) == wanted:
             return path
     try:
-        with open(f"{path}.new", "wb") as file:
+        with open(f"{path}.new", "wb", opener=_private) as file:
             file.write(wanted)
         os.rename(f"{path}.new", path)
     except OSError as error:
         raise full_or(error, "the data root") from error
     return path
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _empty_layer() -> bytes:
