@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote_plus
 
+from orlop.aio import offload
 from orlop.base.errors import Kind, OrlopError
 from orlop.engine.logdrivers import attributes, is_readable
 from orlop.engine.model import Container, State
@@ -118,7 +119,7 @@ async def clear_logs(services: Services, container: Container) -> None:
             return
     async with container.lock:
         if container.task is None:
-            remove_log(container_paths(services, container.id).log_dir)
+            await offload.thread(remove_log, container_paths(services, container.id).log_dir)
 
 
 def _details(values: dict[str, str]) -> bytes:
@@ -155,13 +156,10 @@ async def _read(
 ) -> AsyncIterator[bytes]:
     if settle_ns > 0 and container.task is not None:
         await _wait_ended(container, min(settle_ns, _SETTLE_NS) / _NANO)
-    with LogReader(directory, query) as reader:
-        for entries in reader.batches(_READ_BYTES):
-            if entries:
-                yield b"".join(map(encode, entries))
-            await asyncio.sleep(0)  # a long log is not the only thing going on
-        rest = reader.finish()
-        if rest:
+    async with _opened(directory, query) as reader:
+        async for data in _present(reader, encode):
+            yield data
+        if rest := reader.finish():
             yield b"".join(map(encode, rest))
 
 
@@ -171,27 +169,49 @@ async def _follow(
     loop = asyncio.get_running_loop()
     more = asyncio.Event()
     ended: asyncio.Future[object] = loop.create_future()
-    with ExitStack() as stack:
-        reader = stack.enter_context(LogReader(directory, query, follow=True))
-        loop.add_reader(reader.fileno(), more.set)
-        stack.callback(loop.remove_reader, reader.fileno())
-        container.exit_waiters.add(ended)  # type: ignore[arg-type]  # its value is not looked at
-        stack.callback(container.exit_waiters.discard, ended)
-        ended.add_done_callback(lambda _: more.set())
-        stack.callback(ended.cancel)
-        while True:
-            has_ended = ended.done() or container.task is None
-            more.clear()
-            for entries in reader.batches(_READ_BYTES):
-                if entries:
-                    yield b"".join(map(encode, entries))
-                await asyncio.sleep(0)
-            if has_ended or reader.is_past_end:
-                break
-            await _wait(more, query.until_ns)
-        rest = reader.finish()
-        if rest:
-            yield b"".join(map(encode, rest))
+    async with _opened(directory, query, follow=True) as reader:
+        with ExitStack() as stack:
+            loop.add_reader(reader.fileno(), more.set)
+            stack.callback(loop.remove_reader, reader.fileno())
+            container.exit_waiters.add(ended)  # type: ignore[arg-type]  # its value is not looked at
+            stack.callback(container.exit_waiters.discard, ended)
+            ended.add_done_callback(lambda _: more.set())
+            stack.callback(ended.cancel)
+            while True:
+                has_ended = ended.done() or container.task is None
+                more.clear()
+                async for data in _present(reader, encode):
+                    yield data
+                if has_ended or reader.is_past_end:
+                    break
+                await _wait(more, query.until_ns)
+            if rest := reader.finish():
+                yield b"".join(map(encode, rest))
+
+
+@asynccontextmanager
+async def _opened(directory: str, query: LogQuery, *, follow: bool = False) -> AsyncIterator[LogReader]:
+    """A reader; finding its place can mean to read, and to expand, whole files."""
+    made: list[LogReader] = []  # a caller that is cancelled in between must still close it
+    try:
+        await offload.thread(lambda: made.append(LogReader(directory, query, follow=follow)))
+        yield made[0]
+    finally:
+        for reader in made:
+            reader.close()
+
+
+async def _present(reader: LogReader, encode: Encode) -> AsyncIterator[bytes]:
+    """What there is up to the present end, piece by piece."""
+
+    def take() -> bytes:
+        return b"".join(map(encode, reader.read(_READ_BYTES)))
+
+    while True:
+        if data := await offload.thread(take):
+            yield data
+        if reader.is_at_end or reader.is_past_end:
+            return
 
 
 async def _wait_ended(container: Container, limit_s: float) -> None:

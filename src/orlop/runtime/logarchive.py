@@ -34,7 +34,7 @@ def open_file(directory: str, number: int) -> int | None:
         with contextlib.suppress(FileNotFoundError):
             fd = os.open(path + COMPRESSED, _READ_FLAGS)
             try:
-                return _expand(fd)
+                return _expand(fd, directory)
             finally:
                 os.close(fd)
     return None
@@ -104,9 +104,9 @@ class Compressor:
             os._exit(0)
 
 
-def _expand(source: int) -> int:
-    """The plain bytes in memory; what is damaged ends them."""
-    fd = os.memfd_create("orlop-log", os.MFD_CLOEXEC)
+def _expand(source: int, directory: str) -> int:
+    """The plain bytes, in a file without a name; what is damaged ends them."""
+    fd = _unnamed_file(directory)
     try:
         unpacker = zlib.decompressobj(_GZIP)
         with contextlib.suppress(zlib.error):
@@ -118,6 +118,14 @@ def _expand(source: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _unnamed_file(directory: str) -> int:
+    """Beside the log, where it had room before: a file may be as large as `max-size` says, memory is not."""
+    try:
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:  # a file system without such files
+        return os.memfd_create("orlop-log", os.MFD_CLOEXEC)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -76,9 +76,14 @@ class LogReader:
         self._pending: deque[LogEntry] = deque()
         self.is_at_end = False
         self.is_past_end = False
-        self._source = FrameSource(directory, self._first_position(directory))
-        if self._query.tail is not None:
-            self._take_tail(self._query.tail)
+        self._source = FrameSource(directory, Position(0, 0))  # nothing is open yet
+        try:
+            self._source = FrameSource(directory, self._first_position(directory))
+            if self._query.tail is not None:
+                self._take_tail(self._query.tail)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
