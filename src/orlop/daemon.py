@@ -124,17 +124,20 @@ async def _serve(settings: Settings) -> None:
     from orlop import daemon_host as host
     from orlop.aio.http_server import HttpServer
     from orlop.api.app import App
+    from orlop.daemon_tracing import start_tracing
     from orlop.daemon_wiring import build_plant
 
     plant = await build_plant(settings, starting)
     counting = plant.metrics.meters.answered if plant.metrics is not None else None
     app = App(plant.engine, is_experimental=settings.is_experimental, on_answer=counting)
     server = HttpServer(app.handle)
+    exporter = None
     try:
         await plant.recover()
         failpoints.hit("daemon.recovered")
         for sock, uses_tls in host.open_listeners(settings, os.environ):
             await server.start(sock, host.tls_context(settings) if uses_tls else None)
+        exporter = start_tracing(os.environ, plant.services.background)
         if plant.metrics is not None:
             await plant.metrics.start()
         host.notify("READY=1", os.environ)
@@ -149,6 +152,8 @@ async def _serve(settings: Settings) -> None:
         if stop.is_set() and not settings.keeps_containers:
             await _stop_containers(plant.stopper.stop_all(), settings.shutdown_timeout_s)
         await server.close(grace_s=1.0)
+        if exporter is not None:
+            await exporter.aclose()
         await plant.close()
         host.remove_sockets(settings)
 

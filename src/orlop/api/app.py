@@ -35,8 +35,9 @@ from orlop.api.guard import check_origin
 from orlop.api.query import Query
 from orlop.api.request import Answer, JsonResponse, Request
 from orlop.api.routes import Route, Router
+from orlop.api.tracing import begin_span, end_span
 from orlop.api.versions import MAX_VERSION, Version, parse_version, version_text
-from orlop.base import log
+from orlop.base import log, trace
 from orlop.base.errors import InvalidInput
 from orlop.base.version import VERSION
 from orlop.wire import gojson
@@ -92,6 +93,7 @@ class App:
         started = monotonic()
         operation = "?"
         path = incoming.target.partition("?")[0]
+        span = begin_span(incoming) if trace.is_on() else None
         try:
             check_origin(incoming.headers, incoming.peer, self._allowed_hosts)
             request, route = self._resolve(incoming)
@@ -101,8 +103,10 @@ class App:
                 operation = request.operation
                 answer = await route.handler(self._engine, request)
                 response = self._finish(answer, request)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             log.debug("request cancelled", method=incoming.method, path=path, operation=operation)
+            if span is not None:
+                span.end(error)
             raise
         except Exception as error:  # noqa: BLE001 - the border between handlers and the wire
             response = error_response(error, operation=operation)
@@ -110,6 +114,8 @@ class App:
         took_s = monotonic() - started
         if self._on_answer is not None:
             self._on_answer(operation, status, took_s)
+        if span is not None:
+            end_span(span, response, operation, status)
         log.debug(
             "request",
             method=incoming.method,

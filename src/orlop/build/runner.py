@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from orlop.aio import offload
 from orlop.aio.scope import Scope
-from orlop.base import failpoints, ids
+from orlop.base import failpoints, ids, trace
 from orlop.base.clock import Clock
 from orlop.base.errors import Kind, OrlopError
 from orlop.base.ids import LeaseId
@@ -164,7 +164,8 @@ class _Runner:
                 key = await self._blaming(command.vertex, self._hash(command))
                 self._events.put_nowait(s.Hashed(command.vertex, command.input, key))
             case s.Run():
-                result = await self._blaming(command.vertex, self._run(command))
+                with trace.span("build.step", step=self._vertices[command.vertex].name):
+                    result = await self._blaming(command.vertex, self._run(command))
                 self._events.put_nowait(s.Ran(command.vertex, result))
             case s.Save():
                 await self._save(command)

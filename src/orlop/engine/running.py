@@ -11,7 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from orlop.base import failpoints, log
+from orlop.base import failpoints, log, trace
 from orlop.base.errors import OrlopError
 from orlop.engine import lifecycle, restart
 from orlop.engine.lifecycle import Effect, Event, NotPossible, Status
@@ -91,7 +91,8 @@ class Runner:
     async def _launch(self, container: Container, restart_count: int) -> None:
         container.is_starting = True
         try:
-            task = await launch(self._services, container)
+            with trace.span("container.start", **{"container.id": container.id}):
+                task = await launch(self._services, container)
         except BaseException as error:
             self._fail(container, error)
             raise

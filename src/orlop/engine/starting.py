@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from orlop.base import failpoints
+from orlop.base import failpoints, trace
 from orlop.base.errors import InvalidInput, NotFound
 from orlop.base.ids import SnapshotKey
 from orlop.engine import etcfiles
@@ -51,7 +51,8 @@ async def launch(services: Services, container: Container) -> Task:
             attachment.socket.close()
         raise
     failpoints.hit("container.start.before-supervisor")
-    task = await services.runtime.start(spec, attachments)
+    with trace.span("container.supervisor"):
+        task = await services.runtime.start(spec, attachments)
     failpoints.hit("container.start.after-supervisor")
     return task
 
@@ -84,6 +85,7 @@ def ensure_base(exec_root: str) -> str:
     base = os.path.join(exec_root, "base")
     marker = os.path.join(base, ".dockerenv")
     if not os.path.exists(marker):
+        os.makedirs(base, mode=0o700, exist_ok=True)  # containers see the mode of their own upper directory
         for name in ("dev", "proc", "sys"):
             os.makedirs(os.path.join(base, name), mode=0o755, exist_ok=True)
         os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))

@@ -23,7 +23,7 @@ from typing import Protocol
 from orlop.aio import offload
 from orlop.aio.scope import Scope
 from orlop.aio.single_flight import SingleFlight
-from orlop.base import failpoints, log
+from orlop.base import failpoints, log, trace
 from orlop.base.errors import Kind, OrlopError
 from orlop.base.ids import LeaseId
 from orlop.images.model import LayerFacts, LayerWriting
@@ -147,9 +147,10 @@ class LayerFetcher:
         watchers.report(Progress("Pull complete", identifier, is_layer=True))
 
     async def _attempt(self, one: _Transfer, lease: LeaseId) -> None:
-        async with self._layers.writer(lease, algorithm(one.diff_id)) as writer:
-            await one.run(writer)
-            await writer.commit(one.diff_id)
+        with trace.span("pull.layer", digest=one.diff_id):
+            async with self._layers.writer(lease, algorithm(one.diff_id)) as writer:
+                await one.run(writer)
+                await writer.commit(one.diff_id)
         failpoints.hit("pull.layer.committed")
 
 

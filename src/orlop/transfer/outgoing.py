@@ -19,7 +19,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from orlop.aio import offload
-from orlop.base import log
+from orlop.base import log, trace
 from orlop.base.errors import Kind, OrlopError
 from orlop.images.model import LayerSource
 from orlop.oci.descriptor import Descriptor
@@ -184,11 +184,14 @@ class LayerSender:
                 report(Progress(f"Mounted from {origin.path}", identifier, is_layer=True))
                 return [self._at_target(form)]
         for form in forms:
-            if await self._forward(form, identifier, report):
+            with trace.span("push.layer", digest=diff_id):
+                is_there = await self._forward(form, identifier, report)
+            if is_there:
                 return [self._at_target(form)]
         source = _CompressedSource(self._layers, diff_id)
         meter = Meter(report, identifier, "Pushing", self._expected_size(diff_id, forms))
-        await self._target.upload(source, sent=meter.at)
+        with trace.span("push.layer", digest=diff_id):
+            await self._target.upload(source, sent=meter.at)
         assert source.size_bytes is not None
         report(Progress("Pushed", identifier, is_layer=True))
         made = LayerSource(diff_id, source.digest, gzip_type, source.size_bytes)
