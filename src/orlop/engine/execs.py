@@ -17,6 +17,7 @@ from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
 from orlop.base.ids import ExecId
 from orlop.engine.catalog import Catalog
 from orlop.engine.detach import parse_detach_keys
+from orlop.engine.hostconfig import check_words
 from orlop.engine.launch import process_spec
 from orlop.engine.lifecycle import NotPossible, Status
 from orlop.engine.merge import overlay_env
@@ -99,6 +100,7 @@ class Execs:
         _running_task(container, asked)
         if not config.cmd:
             raise InvalidInput("No exec command specified")
+        check_words(*config.cmd, *(config.env or ()), config.working_dir, config.user)
         if config.detach_keys:
             _check_keys(config.detach_keys)
         if config.working_dir and not config.working_dir.startswith("/"):

@@ -27,6 +27,7 @@ __all__ = [
     "apply_defaults",
     "check_config",
     "check_host",
+    "check_words",
     "default_pids_limit",
 ]
 
@@ -207,12 +208,17 @@ def check_config(config: ContainerConfig) -> None:
     for item in config.env or ():
         if not item.partition("=")[0]:
             raise InvalidInput(f"invalid environment variable: {item[:100]}")
-    for text in (*(config.env or ()), *(config.cmd or ()), *(config.entrypoint or ()), config.working_dir):
-        if "\0" in text:
-            raise InvalidInput("invalid configuration: a NUL byte in command, environment or directory")
+    check_words(*(config.env or ()), *(config.cmd or ()), *(config.entrypoint or ()), config.working_dir)
+    check_words(config.user, config.hostname, config.domainname)
     if config.stop_signal:
         parse_signal(config.stop_signal)
     _check_health(config)
+
+
+def check_words(*words: str) -> None:
+    """Refuse what the kernel cannot take: it ends a word at its first NUL."""
+    if any("\0" in word for word in words):
+        raise InvalidInput("invalid configuration: a NUL byte in command, environment, directory or name")
 
 
 def _check_health(config: ContainerConfig) -> None:
