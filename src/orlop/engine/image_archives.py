@@ -61,13 +61,17 @@ class ImageArchives:
         self._publish = publish
         self._collect = collect
 
-    async def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+    async def save(self, names: Sequence[str], platforms: Sequence[Platform] = ()) -> AsyncIterator[bytes]:
         """An archive of images, as `images.saving` says; they cannot be collected meanwhile.
+
+        Args:
+            names: what to save.
+            platforms: of each name only these; all that are here without any.
 
         Raises:
             ImageNotFound, AmbiguousImage, InvalidReference: before the first byte.
         """
-        return self._saved(await select_images(self._store, names))
+        return self._saved(await select_images(self._store, names, platforms))
 
     async def _saved(self, selected: Sequence[Selected]) -> AsyncIterator[bytes]:
         async with self._leases.hold("save") as lease:
@@ -78,7 +82,7 @@ class ImageArchives:
                 yield chunk
 
     async def load(
-        self, stream: AsyncIterator[bytes], platform: Platform | None = None, *, is_quiet: bool = False
+        self, stream: AsyncIterator[bytes], platforms: Sequence[Platform] = (), *, is_quiet: bool = False
     ) -> AsyncIterator[StreamLine | dict[str, object]]:
         """Store the images of an archive; lines and progress are those of `docker load`.
 
@@ -88,7 +92,7 @@ class ImageArchives:
         loaded: list[LoadedImage] = []
 
         async def work(report: Report) -> None:
-            loaded.extend(await self._load(stream, platform or host_platform(), report))
+            loaded.extend(await self._load(stream, platforms, report))
 
         async with aclosing(narrate("load", work)) as progress:
             async for value in progress:
@@ -109,7 +113,7 @@ class ImageArchives:
             self._publish("load", item.image, item.image.id)
 
     async def _load(
-        self, stream: AsyncIterator[bytes], platform: Platform, report: Report
+        self, stream: AsyncIterator[bytes], platforms: Sequence[Platform], report: Report
     ) -> list[LoadedImage]:
         meters: dict[str, Meter] = {}
 
@@ -121,7 +125,7 @@ class ImageArchives:
 
         try:
             async with self._leases.hold("load") as lease:
-                return await load(stream, self._store, self._layers, lease, platform=platform, report=tell)
+                return await load(stream, self._store, self._layers, lease, platforms=platforms, report=tell)
         except OrlopError:
             await self._collect()
             raise

@@ -59,10 +59,14 @@ class ImageTransfers:
                 yield to_message(progress)
         self._publish("pull", reference)
 
-    async def push(self, name: str, tag: str, auth: AuthConfig | None = None) -> AsyncIterator[Message]:
+    async def push(
+        self, name: str, tag: str, auth: AuthConfig | None = None, platform: Platform | None = None
+    ) -> AsyncIterator[Message]:
         """Push a tag, or every tag of the repository when neither `name` nor `tag` says which."""
         reference = _reference(name, tag)
-        request = PushRequest(reference, _credentials(auth), all_tags=reference.tag is None)
+        request = PushRequest(
+            reference, _credentials(auth), all_tags=reference.tag is None, platform=platform
+        )
         async with aclosing(self._pusher.push(request)) as values:
             async for progress in values:
                 yield to_message(progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orlop.engine.image_manifests import ManifestSummary, OciDescriptor
 from orlop.engine.requests import HealthConfig
 from orlop.engine.views import GraphDriver
 from orlop.oci.imageconfig import RunConfig
@@ -21,9 +22,11 @@ __all__ = [
     "DistributionPlatform",
     "HistoryItem",
     "ImageConfigView",
+    "ImageFacts",
     "ImageInspect",
     "ImageMetadata",
     "ImageSummary",
+    "LayerState",
     "PruneReport",
     "RootFs",
     "StatusLine",
@@ -47,6 +50,8 @@ class ImageSummary:
     repo_tags: Strings
     shared_size: int
     size: int
+    manifests: tuple[ManifestSummary, ...] | None = field(default=None, omit_empty=True)
+    descriptor: OciDescriptor | None = field(default=None, omit_empty=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,30 @@ class ImageMetadata:
     last_tag_time: str
 
 
+@dataclass(frozen=True, slots=True)
+class LayerState:
+    """What there is of a layer beside its tar.
+
+    `compressed` is `kept` (the blob is here), `re-fetchable` (a registry had it), or `re-creatable`
+    (compressing the tar again gives these bytes, or, without a digest, some bytes).
+    """
+
+    diff_id: str
+    size: int
+    compressed: str
+    digest: str = field(default="", omit_empty=True)
+    sources: Strings | None = field(default=None, omit_empty=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What Orlop knows beside Docker's fields."""
+
+    layers: tuple[LayerState, ...]
+    last_used: str = field(default="", omit_empty=True)
+    pinned: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInspect:
     """`GET /images/{name}/json`."""
@@ -104,6 +133,9 @@ class ImageInspect:
     graph_driver: GraphDriver
     root_fs: RootFs = field("RootFS")
     metadata: ImageMetadata
+    descriptor: OciDescriptor | None = field(default=None, omit_empty=True)
+    manifests: tuple[ManifestSummary, ...] | None = field(default=None, omit_empty=True)
+    orlop: ImageFacts | None = field(default=None, omit_empty=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ a callable that lists which image each one uses, given by the composition root.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from orlop.base import log
 from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
@@ -15,7 +16,9 @@ from orlop.base.errors import InvalidInput, OrlopError
 from orlop.engine.events import EventBus
 from orlop.engine.filters import Filters, parse_timestamp_ns
 from orlop.engine.image_archives import ApplyChanges, ImageArchives, tag_reference
+from orlop.engine.image_facts import ImageFactsReader
 from orlop.engine.image_filters import LIST_KEYS, PRUNE_KEYS, ImageFilter
+from orlop.engine.image_manifests import ManifestSummary, descriptor_view, manifests_of
 from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.image_views import (
     Deleted,
@@ -30,7 +33,16 @@ from orlop.engine.image_views import (
 from orlop.engine.views import GraphDriver
 from orlop.images.history import steps
 from orlop.images.model import Image, ImageNotFound, Layers
-from orlop.images.removal import ImageInUse, ImageUser, RemovalPlan, Subject, plan_removal, plan_single
+from orlop.images.platforms import choose_platforms
+from orlop.images.removal import (
+    ImageInUse,
+    ImageUser,
+    RemovalPlan,
+    Subject,
+    plan_removal,
+    plan_single,
+    plan_variant,
+)
 from orlop.images.sharing import layers_size_bytes, lost_chains, shared_size_bytes
 from orlop.images.store import ImageStore
 from orlop.oci.platform import Platform
@@ -65,6 +77,7 @@ class Images:
     ) -> None:
         self._store = store
         self._transfers = transfers
+        self.facts = ImageFactsReader(store)
         self._clock = clock or SystemClock()
         self.archives = ImageArchives(
             store,
@@ -92,6 +105,7 @@ class Images:
         show_all: bool = False,
         with_shared_size: bool = False,
         with_containers: bool = False,
+        with_manifests: bool = False,
     ) -> Sequence[ImageSummary]:
         """All images that pass the filters, newest first.
 
@@ -100,6 +114,7 @@ class Images:
             show_all: with unnamed images that others were made from.
             with_shared_size: compute what is shared, else -1.
             with_containers: count containers, else -1.
+            with_manifests: say what the index of each name holds.
         """
         wanted = filters or Filters()
         wanted.check_keys(LIST_KEYS)
@@ -107,17 +122,48 @@ class Images:
         chosen = await self._filter(wanted)
         parents = {image.parent for image in images}
         shared = shared_size_bytes(images) if with_shared_size else {}
-        users = self._users_by_image() if with_containers else {}
+        users = self._users_by_image() if with_containers or with_manifests else {}
+        others = await self._variants(images)
         found = []
         for image in sorted(images, key=lambda image: (-image.created_ns, image.id)):
-            if not show_all and not image.names and image.id in parents:
-                continue
+            is_intermediate = not image.names and image.id in parents
+            if (is_intermediate and not show_all) or (image.variant_names and not image.names):
+                continue  # a variant is a part of the image that its name means
             tags = chosen.select(image)
             if tags is None:
                 continue
-            count = len(users.get(image.id, ())) if with_containers else -1
-            found.append(_summary(image, tags, shared.get(image.id, -1), count))
+            all_of_it = (image, *others.get(image.id, ()))
+            count = sum(len(users.get(one.id, ())) for one in all_of_it) if with_containers else -1
+            summary = _summary(image, tags, shared.get(image.id, -1), count)
+            if len(all_of_it) > 1:
+                extra = sum(shared.get(one.id, 0) for one in all_of_it[1:])
+                summary = replace(
+                    summary,
+                    size=layers_size_bytes(all_of_it),
+                    shared_size=summary.shared_size + extra if with_shared_size else -1,
+                )
+            if with_manifests:
+                manifests = await self._manifests(image, all_of_it[1:], users)
+                summary = replace(summary, manifests=manifests)
+            found.append(summary)
         return found
+
+    async def _variants(self, images: Sequence[Image]) -> Mapping[str, Sequence[Image]]:
+        """The further images of the names that mean an image."""
+        by_id = {image.id: image for image in images}
+        found: dict[str, Sequence[Image]] = {}
+        for image_id, other in await self._store.variant_pairs():
+            if image_id in by_id and other in by_id:
+                found[image_id] = (*found.get(image_id, ()), by_id[other])
+        return found
+
+    async def _manifests(
+        self, image: Image, others: Sequence[Image], users: Mapping[str, Sequence[ImageUser]]
+    ) -> tuple[ManifestSummary, ...] | None:
+        def containers(image_id: str) -> Sequence[str]:
+            return [user.container_id for user in users.get(image_id, ())]
+
+        return await manifests_of(self._store, image, others, containers)
 
     async def count(self) -> int:
         """How many there are."""
@@ -131,14 +177,21 @@ class Images:
         """The images part of `system df`."""
         return await self.list(show_all=True, with_shared_size=True, with_containers=True)
 
-    async def inspect(self, name: str, platform: Platform | None = None) -> ImageInspect:
+    async def inspect(
+        self, name: str, platform: Platform | None = None, *, with_manifests: bool = False
+    ) -> ImageInspect:
         """Everything about one image. Raises ImageNotFound, also when it is for another platform."""
         image = await self._resolve(name, platform)
         config = image.config
+        manifests = None
+        if with_manifests:
+            others = (await self._variants(await self._store.list())).get(image.id, ())
+            manifests = await self._manifests(image, others, self._users_by_image())
+        names = (*image.names, *image.variant_names)
         return ImageInspect(
             id=image.id,
-            repo_tags=tuple(tag.familiar for tag in image.tags),
-            repo_digests=tuple(reference.familiar for reference in image.repo_digests),
+            repo_tags=tuple(name.familiar for name in names if name.digest is None),
+            repo_digests=tuple(replace(name, tag=None).familiar for name in names if name.digest is not None),
             parent=image.parent,
             comment=config.comment or (config.history[-1].comment if config.history else ""),
             created="" if config.created_ns is None else format_rfc3339_nano(config.created_ns),
@@ -153,6 +206,9 @@ class Images:
             graph_driver=GraphDriver(data=None, name="erofs"),
             root_fs=RootFs("layers", image.diff_ids),
             metadata=ImageMetadata(format_rfc3339_nano(image.tagged_ns) if image.tagged_ns else _ZERO_TIME),
+            descriptor=descriptor_view(image.target) if image.target else None,
+            manifests=manifests,
+            orlop=await self.facts.of(image),
         )
 
     async def history(self, name: str, platform: Platform | None = None) -> Sequence[HistoryItem]:
@@ -174,37 +230,69 @@ class Images:
     async def tag(self, name: str, repository: str, tag: str = "") -> None:
         """Give an image another name. Raises ImageNotFound, InvalidReference."""
         reference = tag_reference(repository, tag)
-        image = await self._store.resolve(name)
-        await self._store.tag(image.id, reference)
+        image, source = await self._store.resolve_name(name)
+        others = await self._store.variants(source) if source else ()
+        await self._store.tag(image.id, reference, [other.id for other in others])
         self._publish("tag", image, reference.familiar)
 
-    async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> Sequence[Deleted]:
+    async def remove(
+        self, name: str, *, force: bool = False, prune: bool = True, platforms: Sequence[Platform] = ()
+    ) -> Sequence[Deleted]:
         """Take a name away and, with the last one, the image. See `images.removal`.
 
         Args:
             name: a name, an id, or the beginning of an id.
             force: also when several names or stopped containers hold the image.
             prune: also remove unnamed images that it was made from.
+            platforms: remove only the images of the name for these.
 
         Raises:
             ImageNotFound, ImageInUse: with Docker's texts.
         """
         image, reference = await self._store.resolve_name(name)
+        variants = await self._store.variants(reference) if reference else []
+        if platforms:
+            chosen = choose_platforms(name, [image, *variants], platforms)
+            if len(chosen) <= len(variants):
+                return await self._remove_variants(chosen, force=force)
         plan = plan_removal(await self._subject(image), name, reference, force=force)
         records = [*await self._carry_out(image, plan)]
         parent = image.parent
         while plan.delete and prune and parent:
             above = await self._store.find(parent)
-            if above is None or above.names:
+            if above is None or above.is_named:
                 break
             try:
                 records += await self._carry_out(above, plan_single(await self._subject(above)))
             except ImageInUse:
                 break
             parent = above.parent
-        if plan.delete:
+        for other in variants:
+            records += await self._drop_orphan(other)
+        if plan.delete or variants:
             await self._collect()
         return records
+
+    async def _remove_variants(self, chosen: Sequence[Image], *, force: bool) -> Sequence[Deleted]:
+        """Remove some images of a name; the name stays with the others."""
+        subjects = [await self._subject(image) for image in chosen]
+        for subject in subjects:
+            plan_variant(subject, force=force)
+        records: Sequence[Deleted] = []
+        for image in chosen:
+            records = [*records, *await self._carry_out(image, RemovalPlan((), delete=True))]
+        await self._collect()
+        return records
+
+    async def _drop_orphan(self, image: Image) -> Sequence[Deleted]:
+        """Remove an image that came with a name which is gone, unless something else needs it."""
+        try:
+            fresh = await self._store.get(image.id)
+            if fresh.is_named:
+                return ()
+            return await self._carry_out(fresh, plan_single(await self._subject(fresh)))
+        except (ImageInUse, ImageNotFound):
+            return ()
 
     async def prune(self, filters: Filters | None = None) -> PruneReport:
         """Remove images that no container uses: unnamed ones, or with `dangling=false` all.
@@ -218,7 +306,7 @@ class Images:
         chosen = await self._filter(Filters({key: wanted.get(key) for key in ("label", "label!", "until")}))
         records: list[Deleted] = []
         for image in await self._store.list():
-            if (dangling_only and image.names) or chosen.select(image) is None:
+            if (dangling_only and image.is_named) or chosen.select(image) is None:
                 continue
             try:
                 records += await self._carry_out(image, plan_single(await self._subject(image)))
@@ -229,7 +317,7 @@ class Images:
         return PruneReport(tuple(records) or None, freed)
 
     async def _resolve(self, name: str, platform: Platform | None) -> Image:
-        image = await self._store.resolve(name)
+        image = await self._store.resolve(name, platform)
         if platform is not None and not image.config.platform.runs_on(platform):
             raise ImageNotFound(
                 f"image with reference {name} was found but does not provide "
@@ -311,4 +399,5 @@ def _summary(image: Image, tags: Sequence[Reference], shared: int, containers: i
         repo_tags=tuple(tag.familiar for tag in tags),
         shared_size=shared,
         size=image.size_bytes,
+        descriptor=descriptor_view(image.target) if image.target else None,
     )

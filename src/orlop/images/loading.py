@@ -1,8 +1,8 @@
 """`docker load`: images from docker-archives (old and new) and OCI layouts.
 
 The archive is read once (`unpacking`), then every image in it is checked completely, then
-all are stored. An archive with one bad image stores none. `manifest.json` decides when both
-it and `index.json` are there, as in Docker.
+all are stored. An archive with one bad image stores none. When both are there, `index.json`
+decides if it names indexes (several platforms), else `manifest.json`.
 
 Specs: Docker image spec v1.2, "Combined Image JSON + Filesystem Changeset Format"; OCI image layout.
 """
@@ -20,10 +20,10 @@ from orlop.images.unpacking import Archive, BadArchive, Report, read_archive
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest, algorithm, encoded, new_hasher
 from orlop.oci.imageconfig import parse_image_config
-from orlop.oci.index import Index, parse_document, parse_index, select
-from orlop.oci.manifest import Manifest
-from orlop.oci.mediatype import FOREIGN_LAYER_TYPES, MANIFEST_TYPES, OCI_INDEX
-from orlop.oci.platform import Platform
+from orlop.oci.index import Index, attestations_of, parse_document, parse_index, select
+from orlop.oci.manifest import Manifest, parse_manifest
+from orlop.oci.mediatype import FOREIGN_LAYER_TYPES, INDEX_TYPES, OCI_INDEX
+from orlop.oci.platform import Platform, host_platform
 from orlop.oci.reference import InvalidReference, Reference, parse_reference
 from orlop.oci.strictjson import HARD_LIMIT_BYTES, Fields, decode_value
 
@@ -52,6 +52,8 @@ class _Plan:
     names: tuple[Reference, ...]
     manifest: bytes | None = None
     media_type: str = ""
+    index: Index | None = None
+    attachments: tuple[tuple[Descriptor, bytes], ...] = ()
 
 
 async def load(
@@ -60,7 +62,7 @@ async def load(
     layers: Layers,
     lease: LeaseId,
     *,
-    platform: Platform,
+    platforms: Sequence[Platform] = (),
     report: Report | None = None,
 ) -> list[LoadedImage]:
     """Store all images of an archive.
@@ -70,7 +72,7 @@ async def load(
         images: where the images go.
         layers: where their layers go.
         lease: holds the layers until the images are stored; end it in any case.
-        platform: chosen where an index offers several.
+        platforms: only the images for these; everything without any.
         report: told about the progress of layers.
 
     Raises:
@@ -78,30 +80,51 @@ async def load(
         StoreFull: no space left; nothing is stored.
     """
     archive = await read_archive(stream, layers, lease, report)
-    if "manifest.json" in archive.documents:
+    layout = None
+    if "index.json" in archive.documents:
+        layout = parse_index(archive.document("index.json"), OCI_INDEX)
+    names_indexes = layout is not None and any(one.media_type in INDEX_TYPES for one in layout.manifests)
+    if "manifest.json" in archive.documents and not names_indexes:
         plans = _docker_plans(archive)
-    elif "index.json" in archive.documents:
-        plans = _oci_plans(archive, platform)
+        if platforms:
+            plans = [plan for plan in plans if _is_wanted(plan, platforms)]
+    elif layout is not None:
+        plans = _oci_plans(archive, layout, platforms)
     else:
         raise BadArchive(
             "the archive has neither manifest.json nor index.json",
             hint="it is not made by `save`: try `import`",
         )
     if not plans:
-        raise BadArchive("the archive holds no image")
-    loaded = []
-    for plan in plans:
-        displaced = {}
-        for name in plan.names:
-            before = await images.find(str(name))
-            if before is not None:
-                displaced[name.familiar] = before.id
-        image = await images.put(
-            plan.config, lease=lease, manifest=plan.manifest, media_type=plan.media_type, names=plan.names
-        )
-        displaced = {name: before for name, before in displaced.items() if before != image.id}
-        loaded.append(LoadedImage(image, plan.names, displaced))
-    return loaded
+        wanted = " for " + ", ".join(map(str, platforms)) if platforms else ""
+        raise BadArchive(f"the archive holds no image{wanted}")
+    return [await _store(images, plan, lease) for plan in plans]
+
+
+async def _store(images: ImageStore, plan: _Plan, lease: LeaseId) -> LoadedImage:
+    displaced: dict[str, Digest] = {}
+    for name in plan.names:
+        before = await images.find(str(name))
+        if before is not None and (plan.index is None or before.index != plan.index.descriptor):
+            displaced[name.familiar] = before.id
+    for data in (*([plan.index.raw] if plan.index else ()), *(data for _, data in plan.attachments)):
+        await images.put_document(data, lease)
+    image = await images.put(
+        plan.config,
+        lease=lease,
+        manifest=plan.manifest,
+        media_type=plan.media_type,
+        index=plan.index.descriptor if plan.index else None,
+        names=plan.names,
+        attachments=[descriptor for descriptor, _ in plan.attachments],
+    )
+    displaced = {name: before for name, before in displaced.items() if before != image.id}
+    return LoadedImage(image, plan.names, displaced)
+
+
+def _is_wanted(plan: _Plan, platforms: Sequence[Platform]) -> bool:
+    found = parse_image_config(plan.config).platform
+    return any(found.runs_on(platform) for platform in platforms)
 
 
 def _docker_plans(archive: Archive) -> list[_Plan]:
@@ -126,45 +149,75 @@ def _docker_plan(archive: Archive, entry: Fields) -> _Plan:
     return _Plan(config, tuple(names))
 
 
-def _oci_plans(archive: Archive, platform: Platform) -> list[_Plan]:
-    index = parse_index(archive.document("index.json"), OCI_INDEX)
+def _oci_plans(archive: Archive, layout: Index, platforms: Sequence[Platform]) -> list[_Plan]:
     by_name: defaultdict[str, list[Descriptor]] = defaultdict(list)
-    for number, entry in enumerate(index.manifests):
+    for number, entry in enumerate(layout.manifests):
         if _ATTESTATION not in entry.annotations:
             name = _annotated_name(entry)
             by_name[str(name) if name else f"#{number}"].append(entry)
     plans: dict[bytes, _Plan] = {}
     for entries in by_name.values():
         entry = entries[0]
-        if len(entries) > 1:  # one name for several platforms
-            entry = select(replace(index, manifests=tuple(entries)), platform) or entries[0]
-        manifest = _find_manifest(archive, entry, platform)
-        if manifest is None:
-            continue
-        plan = _oci_plan(archive, manifest, _annotated_name(entry))
-        before = plans.get(plan.config)
-        plans[plan.config] = replace(plan, names=before.names + plan.names) if before else plan
+        if len(entries) > 1:  # one name for several platforms, and no index that would hold them together
+            wanted = platforms[0] if platforms else host_platform()
+            entry = select(replace(layout, manifests=tuple(entries)), wanted) or entries[0]
+        for plan in _entry_plans(archive, entry, _annotated_name(entry), platforms):
+            before = plans.get(plan.config)
+            plans[plan.config] = replace(plan, names=before.names + plan.names) if before else plan
+    if len(plans) > _MAX_IMAGES:
+        raise BadArchive(f"the archive holds more than {_MAX_IMAGES} images")
     return list(plans.values())
 
 
-def _find_manifest(archive: Archive, entry: Descriptor, platform: Platform) -> Manifest | None:
-    """The image manifest below an entry of the layout's index; None for other artifacts."""
+def _entry_plans(
+    archive: Archive, entry: Descriptor, name: Reference | None, platforms: Sequence[Platform]
+) -> list[_Plan]:
+    """The images below an entry of the layout's index; none for other artifacts."""
     for _ in range(_MAX_INDEX_DEPTH):
         document = parse_document(_blob(archive, entry), entry.media_type)
         if isinstance(document, Manifest):
-            return document if document.is_image else None
-        chosen = _choose(document, platform)
-        if chosen is None:
-            raise BadArchive(f"the archive has no image for {platform}")
-        entry = chosen
+            plans = [_oci_plan(archive, document, name)] if document.is_image else []
+            return [plan for plan in plans if not platforms or _is_wanted(plan, platforms)]
+        if len(document.manifests) != 1 or document.manifests[0].media_type not in INDEX_TYPES:
+            return _index_plans(archive, document, name, platforms)
+        entry = document.manifests[0]
     raise BadArchive("the indexes of the archive are nested too deeply")
 
 
-def _choose(index: Index, platform: Platform) -> Descriptor | None:
-    single = [entry for entry in index.manifests if _ATTESTATION not in entry.annotations]
-    if len(single) == 1 and single[0].media_type in MANIFEST_TYPES:
-        return single[0]  # whoever saves one platform wants that one
-    return select(index, platform)
+def _index_plans(
+    archive: Archive, index: Index, name: Reference | None, platforms: Sequence[Platform]
+) -> list[_Plan]:
+    """What an index names and the archive has; whoever saves one platform keeps the index whole."""
+    plans = []
+    for entry in index.manifests:
+        if _ATTESTATION in entry.annotations or not archive.has(_path(entry.digest)):
+            continue
+        document = parse_document(_blob(archive, entry), entry.media_type)
+        if not isinstance(document, Manifest) or not document.is_image:
+            continue
+        # Docker saves the manifests of platforms that it does not have
+        if not all(archive.has(_path(part.digest)) for part in (document.config, *document.layers)):
+            continue
+        plan = _oci_plan(archive, document, name)
+        if not platforms or _is_wanted(plan, platforms):
+            attachments = _attachments(archive, index, entry.digest)
+            plans.append(replace(plan, index=index, attachments=attachments))
+    if not plans:
+        raise BadArchive("the archive has no image for " + (", ".join(map(str, platforms)) or "any platform"))
+    return plans
+
+
+def _attachments(archive: Archive, index: Index, manifest: Digest) -> tuple[tuple[Descriptor, bytes], ...]:
+    """The attestations of one image that the archive has as a whole."""
+    found: list[tuple[Descriptor, bytes]] = []
+    for entry in attestations_of(index, manifest):
+        if not archive.has_document(_path(entry.digest)):
+            continue
+        document = parse_manifest(_blob(archive, entry), entry.media_type)
+        parts = [entry, document.config, *document.layers]
+        if all(archive.has_document(_path(part.digest)) for part in parts):
+            found += [(part, _blob(archive, part)) for part in parts]
+    return tuple(found)
 
 
 def _oci_plan(archive: Archive, manifest: Manifest, name: Reference | None) -> _Plan:

@@ -17,7 +17,7 @@ from orlop.images.model import short_id
 from orlop.oci.digest import Digest
 from orlop.oci.reference import Reference
 
-__all__ = ["ImageInUse", "ImageUser", "RemovalPlan", "Subject", "plan_removal", "plan_single"]
+__all__ = ["ImageInUse", "ImageUser", "RemovalPlan", "Subject", "plan_removal", "plan_single", "plan_variant"]
 
 
 class ImageInUse(OrlopError):
@@ -80,6 +80,13 @@ def plan_single(subject: Subject) -> RemovalPlan:
     _refuse_hard(subject)
     _refuse_stopped(subject)
     return RemovalPlan(subject.names, delete=True)
+
+
+def plan_variant(subject: Subject, *, force: bool) -> None:
+    """Decide whether one image of a name that has others can go. Raises ImageInUse."""
+    _refuse_hard(subject)
+    if not force:
+        _refuse_stopped(subject)
 
 
 def _by_name(subject: Subject, asked: str, name: Reference, *, force: bool) -> RemovalPlan:

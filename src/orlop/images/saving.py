@@ -1,7 +1,7 @@
 """`docker save`: an archive that is a docker-archive and an OCI layout at once.
 
     blobs/sha256/<hex>   configs, manifests, layers (plain tars named by diff id)
-    index.json           OCI: one manifest per image and name
+    index.json           OCI: for every name its manifest, or an index when it has several platforms
     manifest.json        Docker: config, tags, layers
     oci-layout, repositories
 
@@ -20,9 +20,11 @@ from dataclasses import dataclass, field
 
 from orlop.aio import offload
 from orlop.images.model import Image, ImageNotFound, Layers
+from orlop.images.platforms import choose_platforms
 from orlop.images.store import ImageStore
 from orlop.oci.digest import Digest, digest_of, encoded
 from orlop.oci.mediatype import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from orlop.oci.platform import Platform
 from orlop.oci.reference import InvalidReference, Reference, parse_reference
 from orlop.wire.tarheader import EntryKind, TarEntry
 from orlop.wire.tarwrite import END, encode_header, padding
@@ -41,8 +43,12 @@ class Selected:
     tags: list[Reference] = field(default_factory=list)
 
 
-async def select_images(images: ImageStore, names: Sequence[str]) -> list[Selected]:
+async def select_images(
+    images: ImageStore, names: Sequence[str], platforms: Sequence[Platform] = ()
+) -> list[Selected]:
     """What `save NAME...` means: a tag saves that tag, a bare repository all its tags, an id no tag.
+
+    A name that stands for several platforms saves all that are here, or those of `platforms`.
 
     Raises:
         ImageNotFound, AmbiguousImage, InvalidReference: as `ImageStore.resolve`.
@@ -55,11 +61,13 @@ async def select_images(images: ImageStore, names: Sequence[str]) -> list[Select
             everything = everything if everything is not None else await images.list()
             matches = [(image, tag) for image in everything for tag in image.tags if tag.name == bare.name]
             for image, tag in matches:
-                _add(chosen, image, tag)
+                for one in await _of_name(images, image, tag, platforms):
+                    _add(chosen, one, tag)
             if matches:
                 continue
         image, reference = await images.resolve_name(name)
-        _add(chosen, image, reference if reference and reference.digest is None else None)
+        for one in await _of_name(images, image, reference, platforms):
+            _add(chosen, one, reference if reference and reference.digest is None else None)
     if not chosen:
         raise ImageNotFound("no images to save")
     return list(chosen.values())
@@ -84,6 +92,13 @@ async def save(selected: Sequence[Selected], layers: Layers) -> AsyncIterator[by
     yield END
 
 
+async def _of_name(
+    images: ImageStore, image: Image, name: Reference | None, platforms: Sequence[Platform]
+) -> list[Image]:
+    found = [image, *(await images.variants(name) if name else ())]
+    return choose_platforms(name.familiar if name else image.id, found, platforms) if platforms else found
+
+
 def _add(chosen: dict[Digest, Selected], image: Image, tag: Reference | None) -> None:
     entry = chosen.setdefault(image.id, Selected(image))
     if tag is not None and tag not in entry.tags:
@@ -106,18 +121,32 @@ def _documents(
     manifests: list[dict[str, object]] = []
     entries: list[dict[str, object]] = []
     repositories: dict[str, dict[str, str]] = {}
+    by_tag: dict[Reference, list[dict[str, object]]] = {}
     for item in selected:
         config = item.image.config
         manifest = _manifest(item.image, sizes)
         blobs[config.digest] = config.raw
         blobs[digest_of(manifest)] = manifest
         tags = sorted(item.tags, key=str)
-        manifests += _index_entries(item.image, manifest, tags)
-        entries.append(_docker_entry(item.image, tags, sizes))
+        described = _described(item.image, manifest)
+        if not tags:
+            manifests.append(described)
+        # readers of manifest.json know one image for a tag: the one that the tag means without a platform
+        first = [tag for tag in tags if tag not in by_tag]
+        entries.append(_docker_entry(item.image, first, sizes))
         for tag in tags:
+            by_tag.setdefault(tag, []).append(described)
+        for tag in first:
             repositories.setdefault(tag.familiar_name, {})[tag.tag or ""] = encoded(
                 config.diff_ids[-1] if config.diff_ids else config.digest
             )
+    for tag, described_images in by_tag.items():
+        target = described_images[0]
+        if len(described_images) > 1:
+            index = _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": described_images})
+            blobs[digest_of(index)] = index
+            target = {"mediaType": OCI_INDEX, "digest": digest_of(index), "size": len(index)}
+        manifests.append(target | {"annotations": _annotations(tag)})
     files = {
         "index.json": _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}),
         "manifest.json": _json(entries),
@@ -141,26 +170,19 @@ def _manifest(image: Image, sizes: Mapping[Digest, int]) -> bytes:
     )
 
 
-def _index_entries(image: Image, manifest: bytes, tags: Sequence[Reference]) -> list[dict[str, object]]:
+def _described(image: Image, manifest: bytes) -> dict[str, object]:
     platform = image.config.platform
-    described: dict[str, object] = {
+    return {
         "mediaType": OCI_MANIFEST,
         "digest": digest_of(manifest),
         "size": len(manifest),
         "platform": {"architecture": platform.architecture, "os": platform.os}
         | ({"variant": platform.variant} if platform.variant else {}),
     }
-    named: list[dict[str, object]] = [
-        described
-        | {
-            "annotations": {
-                "io.containerd.image.name": str(tag),
-                "org.opencontainers.image.ref.name": tag.tag,
-            }
-        }
-        for tag in tags
-    ]
-    return named or [described]
+
+
+def _annotations(tag: Reference) -> dict[str, object]:
+    return {"io.containerd.image.name": str(tag), "org.opencontainers.image.ref.name": tag.tag}
 
 
 def _docker_entry(image: Image, tags: Sequence[Reference], sizes: Mapping[Digest, int]) -> dict[str, object]:

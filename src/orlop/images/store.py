@@ -95,6 +95,10 @@ class ImageStore:
         """Attestations and their parts that are kept with an image, or with any."""
         return await self._db.read(lambda tx: variantrows.select_attachments(tx, image_id))
 
+    async def put_document(self, data: bytes, lease: LeaseId) -> Digest:
+        """Keep the exact bytes of a document, held by `lease` until an image names it."""
+        return await self._blobs.put(data, lease)
+
     async def read_document(self, descriptor: Descriptor) -> bytes:
         """The exact bytes of a manifest, an index or an attachment."""
         return await self._blobs.read(descriptor.digest, max(descriptor.size_bytes, 1))
@@ -292,6 +296,24 @@ class ImageStore:
     async def sources(self, diff_id: Digest) -> Sequence[LayerSource]:
         """Known compressed forms of a layer, latest first."""
         return await self._db.read(lambda tx: rows.select_sources(tx, diff_id))
+
+    async def compressed_forms(
+        self, diff_ids: Collection[Digest]
+    ) -> tuple[dict[Digest, Sequence[LayerSource]], frozenset[Digest]]:
+        """Known compressed forms of layers, and the digests of those that are kept here."""
+
+        def work(tx: Tx) -> tuple[dict[Digest, Sequence[LayerSource]], frozenset[Digest]]:
+            found: dict[Digest, Sequence[LayerSource]] = {}
+            found |= {diff_id: rows.select_sources(tx, diff_id) for diff_id in diff_ids}
+            digests = {form.digest for forms in found.values() for form in forms}
+            kept = [
+                item
+                for item in digests
+                if tx.value("SELECT 1 FROM blob WHERE digest = ?", (item,)) is not None
+            ]
+            return found, frozenset(kept)
+
+        return await self._db.read(work)
 
     async def record_sources(self, sources: Sequence[LayerSource]) -> None:
         """Remember compressed forms, for instance those a push has made."""

@@ -58,6 +58,15 @@ class Archive:
     layers: dict[str, StoredLayer | OrlopError] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 
+    def has(self, path: str) -> bool:
+        """True when the archive has a document or a layer there."""
+        path = self._follow(path)
+        return path in self.documents or path in self.layers
+
+    def has_document(self, path: str) -> bool:
+        """True when `document` would not raise."""
+        return self._follow(path) in self.documents
+
     def document(self, path: str) -> bytes:
         """A JSON document. Raises BadArchive."""
         found = self.documents.get(self._follow(path))

@@ -89,7 +89,7 @@ def oci_archive(
 
 async def load_into(world, archive):
     async with world.leases.hold("load") as lease:
-        return await load(chunks(archive), world.images, world.layers, lease, platform=AMD64)
+        return await load(chunks(archive), world.images, world.layers, lease)
 
 
 async def saved(world, *names):

@@ -45,12 +45,20 @@ async def list_images(engine: Engine, request: Request) -> Answer:
             filters,
             show_all=query.get_bool("all"),
             with_shared_size=query.get_bool("shared-size"),
+            with_manifests=query.get_bool("manifests"),
         )
     )
 
 
 async def inspect(engine: Engine, request: Request) -> Answer:
-    return json_response(await engine.images.inspect(request.params["name"], _platform(request.query)))
+    query = request.query
+    with_manifests = query.get_bool("manifests")
+    platform = _platform(query)
+    if with_manifests and platform is not None:
+        raise InvalidInput("conflicting options: manifests and platform options cannot both be set")
+    return json_response(
+        await engine.images.inspect(request.params["name"], platform, with_manifests=with_manifests)
+    )
 
 
 async def history(engine: Engine, request: Request) -> Answer:
@@ -66,7 +74,10 @@ async def remove(engine: Engine, request: Request) -> Answer:
     query = request.query
     return json_response(
         await engine.images.remove(
-            request.params["name"], force=query.get_bool("force"), prune=not query.get_bool("noprune")
+            request.params["name"],
+            force=query.get_bool("force"),
+            prune=not query.get_bool("noprune"),
+            platforms=_platforms(query, "platforms"),
         )
     )
 
@@ -79,14 +90,15 @@ async def save(engine: Engine, request: Request) -> Answer:
     names = [request.params["name"]] if "name" in request.params else request.query.get_all("names")
     if not names:
         raise InvalidInput("no images to save: give names")
-    return bytes_stream(await engine.images.archives.save(names))
+    platforms = _platforms(request.query, "platform")
+    return bytes_stream(await engine.images.archives.save(names, platforms))
 
 
 async def load(engine: Engine, request: Request) -> Answer:
     """The status is 200 in any case: clients look for the error in the stream."""
     query = request.query
     lines = engine.images.archives.load(
-        aiter(request.body), _platform(query), is_quiet=query.get_bool("quiet")
+        aiter(request.body), _platforms(query, "platform"), is_quiet=query.get_bool("quiet")
     )
     return await progress_stream(_with_error_line(lines))
 
@@ -119,9 +131,9 @@ async def create(engine: Engine, request: Request) -> Answer:
 
 
 async def push(engine: Engine, request: Request) -> Answer:
-    auth = find_registry_auth(request.headers)
+    auth, query = find_registry_auth(request.headers), request.query
     return await progress_stream(
-        engine.images.transfers.push(request.params["name"], request.query.get("tag"), auth)
+        engine.images.transfers.push(request.params["name"], query.get("tag"), auth, _platform(query))
     )
 
 
@@ -133,8 +145,17 @@ async def inspect_distribution(engine: Engine, request: Request) -> Answer:
 def _platform(query: Query) -> Platform | None:
     """`linux/arm64`, or the JSON object that newer clients send."""
     text = query.get("platform")
+    return _parse(text) if text else None
+
+
+def _platforms(query: Query, name: str) -> list[Platform]:
+    """Every value of a parameter that may repeat."""
+    return [_parse(text) for text in query.get_all(name) if text]
+
+
+def _parse(text: str) -> Platform:
     if not text.startswith("{"):
-        return parse_platform(text) if text else None
+        return parse_platform(text)
     wanted = gojson.decode(_PlatformQuery, text.encode())
     return parse_platform("/".join(filter(None, (wanted.os, wanted.architecture, wanted.variant))))
 

@@ -78,6 +78,15 @@ def _shareable(body: Body) -> None:
 _CREATE, _UPDATE = "ContainerCreate", "ContainerUpdate"
 
 REQUEST_SHIMS: tuple[RequestShim, ...] = (
+    RequestShim("ImageDelete", (1, 49), "platforms came with 1.50", drops=("platforms",)),
+    RequestShim("ImageInspect", (1, 48), "the platform came with 1.49", drops=("platform",)),
+    RequestShim("ImageInspect", (1, 47), "manifests came with 1.48", drops=("manifests",)),
+    *(
+        RequestShim(name, (1, 47), "the platform came with 1.48", drops=("platform",))
+        for name in ("ImageHistory", "ImageLoad", "ImageGet", "ImageGetAll")
+    ),
+    RequestShim("ImageList", (1, 46), "manifests came with 1.47", drops=("manifests",)),
+    RequestShim("ImagePush", (1, 45), "the platform came with 1.46", drops=("platform",)),
     RequestShim(
         _CREATE,
         (1, 45),

@@ -43,6 +43,10 @@ def _virtual_size(image: dict[str, Any]) -> None:
     image["VirtualSize"] = image.get("Size", 0)
 
 
+def _no_descriptor(image: dict[str, Any]) -> None:
+    image.pop("Descriptor", None)
+
+
 def _image_container(image: dict[str, Any]) -> None:
     image.setdefault("Container", "")
     image.setdefault("ContainerConfig", None)
@@ -149,6 +153,8 @@ SHIMS: tuple[Shim, ...] = (
     Shim("SystemInfo", (1, 48), _each(_expected_commits), "Expected was removed in 1.49"),
     Shim("SystemInfo", (1, 48), _each(_nondistributable), "AllowNondistributable... was removed in 1.49"),
     Shim("ImageInspect", (1, 49), _each(_image_config), "fields of containers left Config in 1.50"),
+    Shim("ImageInspect", (1, 47), _each(_no_descriptor), "Descriptor came with 1.48"),
+    Shim("ImageList", (1, 47), _each(_no_descriptor), "Descriptor came with 1.48"),
     Shim("ImageInspect", (1, 44), _each(_image_container), "Container and ContainerConfig went away in 1.45"),
     Shim("ImageInspect", (1, 43), _each(_virtual_size), "VirtualSize was removed in 1.44"),
     Shim("ImageList", (1, 43), _each(_virtual_size), "VirtualSize was removed in 1.44"),
