@@ -1,0 +1,166 @@
+"""Several platforms under one name: pulled side by side, listed, saved, loaded, removed, pushed unchanged."""
+
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+
+from support.multiplatform import Layout
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory):
+    if shutil.which("skopeo") is None:
+        pytest.skip("skopeo is not installed")
+    return Layout(tmp_path_factory.mktemp("layout") / "oci")
+
+
+@pytest.fixture
+def name(docker_registry, layout):
+    """The layout in the registry."""
+    layout.push(f"{docker_registry.address}/multi:v1")
+    return f"{docker_registry.address}/multi:v1"
+
+
+@pytest.fixture
+def both(engine, name):
+    """Both platforms on the engine."""
+    for arch in ("arm64", "amd64"):
+        engine.docker("pull", "-q", f"--platform=linux/{arch}", name)
+    yield name
+    engine.docker("rmi", "-f", name, check=False)
+
+
+def inspect(engine, *args):
+    return json.loads(engine.docker("image", "inspect", *args).stdout)[0]
+
+
+def manifests(engine, name):
+    found = engine.api().api._get(  # docker-py has no word for it
+        engine.api().api._url("/images/{0}/json", name), params={"manifests": "1"}
+    )
+    return {item["Descriptor"]["digest"]: item for item in found.json()["Manifests"]}
+
+
+def test_two_platforms_live_under_one_name(engine, both, layout):
+    first, second = inspect(engine, both), inspect(engine, "--platform=linux/arm64", both)
+
+    assert first["Architecture"] == "amd64"
+    assert first["Id"] == layout.config_digest("amd64")
+    assert second["Id"] == layout.config_digest("arm64")
+    assert first["Descriptor"]["digest"] == second["Descriptor"]["digest"] == layout.index["digest"]
+    assert second["RepoTags"] == [both]
+
+
+def test_run_takes_the_platform_that_was_asked_for(engine, both):
+    assert engine.docker("run", "--rm", both).stdout == "for amd64"
+    assert engine.docker("run", "--rm", "--platform=linux/arm64", both).stdout == "for arm64"
+
+
+def test_manifests_tell_what_is_here(engine, name, layout):
+    engine.docker("pull", "-q", name)
+    try:
+        found = manifests(engine, name)
+        tree = engine.docker("image", "ls", "--tree", name).stdout
+    finally:
+        engine.docker("rmi", name)
+
+    kinds = {digest: (item["Kind"], item["Available"]) for digest, item in found.items()}
+    assert kinds == {
+        layout.images["amd64"]["digest"]: ("image", True),
+        layout.images["arm64"]["digest"]: ("image", False),
+        layout.attestation["digest"]: ("attestation", True),
+    }
+    assert found[layout.attestation["digest"]]["AttestationData"]["For"] == layout.images["amd64"]["digest"]
+    assert "linux/amd64" in tree
+    assert "linux/arm64" in tree
+
+
+def test_the_list_shows_the_name_once(engine, both):
+    listed = engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}", both).stdout.split()
+    dangling = engine.docker("images", "-q", "--filter", "dangling=true").stdout
+
+    assert listed == [both]
+    assert dangling == ""
+
+
+def test_prune_leaves_the_other_platform(engine, both):
+    engine.docker("image", "prune", "-f")
+
+    assert inspect(engine, "--platform=linux/arm64", both)["Architecture"] == "arm64"
+
+
+def test_one_platform_is_removed_and_the_name_stays(engine, both):
+    engine.docker("rmi", "--platform=linux/amd64", both)
+
+    assert inspect(engine, both)["Architecture"] == "arm64"
+
+
+def test_removing_the_name_removes_all_of_it(engine, both, layout):
+    engine.docker("rmi", both)
+
+    ids = engine.docker("images", "-aq", "--no-trunc").stdout.split()
+    assert not {layout.config_digest("amd64"), layout.config_digest("arm64")} & set(ids)
+    assert engine.docker("image", "inspect", layout.config_digest("arm64"), check=False).returncode == 1
+
+
+def test_a_tag_takes_all_platforms_along(engine, both):
+    engine.docker("tag", both, "again:1")
+    engine.docker("rmi", both)
+
+    try:
+        assert inspect(engine, "--platform=linux/arm64", "again:1")["Architecture"] == "arm64"
+    finally:
+        engine.docker("rmi", "again:1")
+
+
+def test_the_index_is_pushed_byte_for_byte(engine, both, layout, docker_registry):
+    elsewhere = f"{docker_registry.address}/elsewhere/multi:v2"
+    engine.docker("tag", both, elsewhere)
+
+    said = engine.docker("push", elsewhere).stdout
+
+    engine.docker("rmi", elsewhere)
+    assert layout.index["digest"] in said
+    assert docker_registry.manifest("elsewhere/multi", "v2") == layout.read(layout.index["digest"])
+
+
+def test_a_single_platform_is_pushed_with_a_note(engine, name, layout, docker_registry):
+    engine.docker("pull", "-q", name)
+    elsewhere = f"{docker_registry.address}/one/multi:v3"
+    engine.docker("tag", name, elsewhere)
+
+    said = engine.docker("push", elsewhere)
+
+    engine.docker("rmi", elsewhere, name)
+    assert "single-platform" in said.stdout + said.stderr
+    assert docker_registry.digest("one/multi", "v3") == layout.images["amd64"]["digest"]
+
+
+def test_save_and_load_keep_both_platforms(engine, fresh_engine, both, layout):
+    saved = engine.docker("save", both, input=b"").stdout
+
+    fresh_engine.docker("load", input=saved)
+
+    found = {
+        arch: inspect(fresh_engine, f"--platform=linux/{arch}", both)["Id"] for arch in ("amd64", "arm64")
+    }
+    assert found == {arch: layout.config_digest(arch) for arch in ("amd64", "arm64")}
+    only = engine.docker("save", "--platform=linux/arm64", both, input=b"").stdout
+    with tarfile.open(fileobj=io.BytesIO(only)) as tar:
+        entries = json.load(tar.extractfile("manifest.json"))
+    assert [entry["Config"][-64:] for entry in entries] == [layout.config_digest("arm64")[7:]]
+
+
+def test_a_layout_of_others_loads_exactly(fresh_engine, layout):
+    packed = subprocess.run(["tar", "-C", layout.root, "-c", "."], check=True, capture_output=True).stdout
+
+    fresh_engine.docker("load", input=packed)
+
+    found = fresh_engine.docker("images", "-q", "--no-trunc").stdout.split()
+    assert layout.config_digest("amd64") in found
+    kinds = sorted(item["Kind"] for item in manifests(fresh_engine, layout.config_digest("amd64")).values())
+    assert kinds == ["attestation", "image", "image"]
