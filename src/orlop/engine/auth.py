@@ -8,13 +8,17 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orlop.base.errors import InvalidInput
+from orlop.oci.reference import DEFAULT_DOMAIN
 from orlop.registry.auth import Credentials
 from orlop.wire.gojson import field
 
-__all__ = ["AuthConfig"]
+__all__ = ["AuthConfig", "find_auth"]
+
+_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +49,13 @@ class AuthConfig:
                 ) from None
             username, _, password = pair.partition(":")
         return Credentials(username, password, self.identitytoken, self.registrytoken)
+
+
+def find_auth(auth: Mapping[str, AuthConfig], domain: str) -> AuthConfig | None:
+    """Credentials by host; clients name registries as `host`, `https://host` or `https://host/v1/`."""
+    hosts = _HUB_HOSTS if domain == DEFAULT_DOMAIN else (domain,)
+    for name, found in auth.items():
+        host = name.removeprefix("https://").removeprefix("http://").partition("/")[0]
+        if host in hosts:
+            return found
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from orlop.build.graph import Edge, NetworkMode
 from orlop.build.results import LayersResult
 from orlop.build.runner import BuildFailed, BuildTools, RunOptions, solve
 from orlop.build.solver import Solver
-from orlop.engine.auth import AuthConfig
+from orlop.engine.auth import find_auth
 from orlop.engine.build_cache import BuildCacheService
 from orlop.engine.build_views import BuildRequest
 from orlop.engine.events import EventBus
@@ -32,7 +32,7 @@ from orlop.images.model import Image
 from orlop.images.store import ImageStore
 from orlop.oci.digest import Digest, digest_of
 from orlop.oci.platform import Platform, host_platform, parse_platform
-from orlop.oci.reference import DEFAULT_DOMAIN, Reference, parse_reference
+from orlop.oci.reference import Reference, parse_reference
 from orlop.store.leases import Leases
 
 __all__ = ["BuildRun", "BuildServices"]
@@ -44,7 +44,6 @@ _NETWORKS = {
     "none": NetworkMode.NONE,
     "host": NetworkMode.HOST,
 }
-_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ class BuildRun:
         return BaseImage(request.reference, image.config)
 
     async def _pull(self, reference: Reference, platform: str) -> None:
-        auth = _find_auth(self._request.auth, reference.domain)
+        auth = find_auth(self._request.auth, reference.domain)
         messages = self._services.transfers.pull(str(reference), "", platform, auth)
         async with aclosing(messages) as source:  # type: ignore[type-var]  # it is a generator
             async for message in source:
@@ -282,16 +281,6 @@ def _layers_of(solver: Solver, edge: Edge | None) -> LayersResult:
     result = _find_layers(solver, edge)
     assert result is not None, "a solved target has a result"
     return result
-
-
-def _find_auth(auth: Mapping[str, AuthConfig], domain: str) -> AuthConfig | None:
-    """Credentials by host; clients name registries as `host`, `https://host` or `https://host/v1/`."""
-    hosts = _HUB_HOSTS if domain == DEFAULT_DOMAIN else (domain,)
-    for name, found in auth.items():
-        host = name.removeprefix("https://").removeprefix("http://").partition("/")[0]
-        if host in hosts:
-            return found
-    return None
 
 
 def _tag_name(text: str) -> Reference:

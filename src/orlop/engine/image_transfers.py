@@ -10,6 +10,7 @@ from orlop.base.errors import InvalidInput
 from orlop.engine.auth import AuthConfig
 from orlop.engine.events import EventBus
 from orlop.engine.image_views import DistributionDescriptor, DistributionInspect, DistributionPlatform
+from orlop.engine.remote_images import RemoteImages
 from orlop.oci.digest import parse_digest
 from orlop.oci.imageconfig import parse_image_config
 from orlop.oci.index import Index, parse_document
@@ -37,6 +38,7 @@ class ImageTransfers:
         self._pusher = pusher
         self._registry = registry
         self._events = events
+        self.remote = RemoteImages(registry)
 
     async def pull(
         self, name: str, tag: str, platform: str = "", auth: AuthConfig | None = None

@@ -21,11 +21,11 @@ from orlop.base.errors import OrlopError
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest, InvalidDigest, algorithm, encoded, new_hasher, parse_digest
 from orlop.oci.mediatype import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from orlop.oci.reference import Reference
+from orlop.oci.reference import DEFAULT_DOMAIN, Reference
 from orlop.registry.auth import Credentials, TokenCache, scope_text
 from orlop.registry.certificates import TlsContexts
 from orlop.registry.download import RetryNote, iter_blob
-from orlop.registry.endpoints import RegistryOptions, endpoints_of
+from orlop.registry.endpoints import RegistryOptions, endpoints_of, index_endpoint
 from orlop.registry.errors import (
     BadRegistry,
     RegistryUnavailable,
@@ -108,6 +108,14 @@ class Registry:
             for endpoint in endpoints
         ]
 
+    async def index_sessions(self, domain: str) -> list[Session]:
+        """A session per server that searches in `domain`, without credentials."""
+        endpoints = await endpoints_of(domain, self.options, for_push=False)  # refuses blocked ones
+        if domain == DEFAULT_DOMAIN:
+            endpoints = [await index_endpoint(self.options)]
+        own = [one for one in endpoints if not one.is_mirror]
+        return [Session(self._wire, endpoint, Credentials()) for endpoint in own]
+
     def note_scheme(self, domain: str, scheme: str) -> None:
         """Remember what an insecure registry speaks."""
         self._scheme_of[domain] = scheme
@@ -124,7 +132,7 @@ class Repository:
         self._credentials = credentials
         self._for_push = for_push
         self._known_sessions: list[Session] = []
-        self._scope = scope_text(reference.path, "pull,push" if for_push else "pull")
+        self.scope = scope_text(reference.path, "pull,push" if for_push else "pull")
 
     async def get_manifest(self, which: str | Digest) -> RemoteManifest:
         """The manifest or index of a tag or digest, its bytes verified.
@@ -162,7 +170,7 @@ class Repository:
         async def put(session: Session) -> None:
             url = session.endpoint.url(f"/v2/{self.reference.path}/manifests/{which}")
             answer = await session.call(
-                "PUT", url, scope=self._scope, headers={"Content-Type": media_type}, body=BytesBody(data)
+                "PUT", url, scope=self.scope, headers={"Content-Type": media_type}, body=BytesBody(data)
             )
             if answer.status not in {200, 201, 202}:
                 raise parse_problem(answer.status, answer.headers, answer.body).to_error()
@@ -191,7 +199,7 @@ class Repository:
         sessions = await self._sessions("pull")
         for session in sessions:
             try:
-                pieces = iter_blob(session, path, descriptor, offset=position, scope=self._scope, note=note)
+                pieces = iter_blob(session, path, descriptor, offset=position, scope=self.scope, note=note)
                 async with aclosing(pieces):
                     async for piece in pieces:
                         position += len(piece)
@@ -231,7 +239,7 @@ class Repository:
 
         async def head(session: Session) -> int | None:
             url = session.endpoint.url(f"/v2/{self.reference.path}/blobs/{digest}")
-            answer = await session.call("HEAD", url, scope=self._scope)
+            answer = await session.call("HEAD", url, scope=self.scope)
             if answer.status == 404:
                 return None
             if answer.status != 200:
@@ -256,7 +264,7 @@ class Repository:
             BadRegistry: pages without end, or pages on another server.
         """
         return await self.try_each(
-            lambda session: list_tags(session, self.reference, self._scope), need="resolve"
+            lambda session: list_tags(session, self.reference, self.scope), need="resolve"
         )
 
     async def try_each(self, operation: Callable[[Session], Awaitable[T]], need: str = "") -> T:
@@ -299,7 +307,7 @@ class Repository:
     async def _manifest_call(self, session: Session, method: str, which: str | Digest) -> Answer:
         url = session.endpoint.url(f"/v2/{self.reference.path}/manifests/{which}")
         return await session.call(
-            method, url, scope=self._scope, headers={"Accept": _MANIFEST_ACCEPT}, limit=MAX_MANIFEST_BYTES
+            method, url, scope=self.scope, headers={"Accept": _MANIFEST_ACCEPT}, limit=MAX_MANIFEST_BYTES
         )
 
     async def _get_manifest(self, session: Session, which: str | Digest) -> RemoteManifest:

@@ -38,6 +38,7 @@ __all__ = [
     "RegistryOptions",
     "certificates_of",
     "endpoints_of",
+    "index_endpoint",
 ]
 
 HUB_ORIGIN = Origin("https", "registry-1.docker.io", 443)
@@ -135,6 +136,22 @@ async def endpoints_of(domain: str, options: RegistryOptions, *, for_push: bool)
     return list({(endpoint.origin, endpoint.prefix): endpoint for endpoint in reversed(usable)}.values())[
         ::-1
     ]
+
+
+async def index_endpoint(options: RegistryOptions) -> Endpoint:
+    """The server that searches of docker.io ask.
+
+    Raises:
+        InvalidInput: the configured one is not a URL.
+    """
+    url = parse_url(options.search_index)
+    return Endpoint(
+        url.origin,
+        _HUB_DOMAIN,
+        prefix=url.target.rstrip("/").removesuffix("/v1"),
+        is_insecure=await _is_insecure(url.origin, url.origin.authority, options),
+        files=certificates_of(url.origin, options),
+    )
 
 
 def certificates_of(origin: Origin, options: RegistryOptions) -> TlsFiles:

@@ -53,7 +53,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("NetworkDisconnect", "POST", "/networks/{id}/disconnect", _NETWORK),
     Unsupported("NetworkDelete", "DELETE", "/networks/{id}", _NETWORK),
     Unsupported("VolumeUpdate", "PUT", "/volumes/{name}", "cluster volumes belong to Swarm; " + _SWARM),
-    Unsupported("ImageSearch", "GET", "/images/search", "searching Docker Hub comes later"),
     Unsupported("Session", "POST", "/session", _BUILDKIT),
     Unsupported("Grpc", "POST", "/grpc", _BUILDKIT),
     Unsupported("CheckpointList", "GET", "/containers/{id}/checkpoints", "checkpoints need CRIU"),
