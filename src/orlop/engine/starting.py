@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from orlop.aio import offload
 from orlop.base import failpoints, trace
 from orlop.base.errors import InvalidInput, NotFound
 from orlop.base.ids import SnapshotKey
 from orlop.engine import etcfiles
 from orlop.engine.launch import Namespaces, Paths, build_spec
 from orlop.engine.lifecycle import NotPossible, Status
-from orlop.engine.model import Container, MountRecord
+from orlop.engine.model import Container, MountRecord, Record
 from orlop.engine.pending import settle
 from orlop.engine.services import Services, container_paths
 from orlop.engine.storageopts import limit_layer
 from orlop.engine.userns import check_joined, joined
 from orlop.runtime.contract import Task
-from orlop.runtime.spec import RootSpec
+from orlop.runtime.spec import ContainerSpec, RootSpec
 from orlop.store.snapshots import Workspace
 
 __all__ = ["ensure_base", "launch", "prepare_root", "workspace_of"]
@@ -42,8 +43,7 @@ async def launch(services: Services, container: Container) -> Task:
         root = await prepare_root(services, container)
         _make_directories(paths)
         _write_files(services, container, paths)
-        _check_binds(container.record.mounts)
-        spec = build_spec(container.record, root, paths, namespaces, services.defaults)
+        spec = await offload.thread(_spec, services, container.record, root, paths, namespaces)
         spec = services.api_sockets.mounted(spec, container)
         await services.api_sockets.open(container)
     except BaseException:
@@ -55,6 +55,14 @@ async def launch(services: Services, container: Container) -> Task:
         task = await services.runtime.start(spec, attachments)
     failpoints.hit("container.start.after-supervisor")
     return task
+
+
+def _spec(
+    services: Services, record: Record, root: RootSpec, paths: Paths, namespaces: Namespaces
+) -> ContainerSpec:
+    """In a thread: it looks at sources of mounts, devices and CDI files, which may lie on anything."""
+    _check_binds(record.mounts)
+    return build_spec(record, root, paths, namespaces, services.defaults)
 
 
 async def prepare_root(services: Services, container: Container) -> RootSpec:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orlop.aio import offload
 from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
 from orlop.base.version import VERSION
 from orlop.engine import cdi_registry
@@ -156,7 +157,7 @@ class System:
             n_fd=len(os.listdir("/proc/self/fd")) - 1 if self._settings.is_debug else 0,
             system_time=format_rfc3339_nano(self._clock.now_ns()),
             n_events_listener=self._events.listener_count(),
-            discovered_devices=self._discovered_devices(),
+            discovered_devices=await offload.thread(self._discovered_devices),
         )
 
     def _discovered_devices(self) -> tuple[DiscoveredDevice, ...]:
@@ -206,10 +207,12 @@ class System:
             warnings=self._warnings() or None,
         )
 
-    def doctor(self) -> Diagnosis:
+    async def doctor(self) -> Diagnosis:
         """What this host can and cannot enforce, found now."""
         settings = self._settings
-        facts = read_facts(settings.data_root, self._facts.kernel_version, settings.layer_mounts)
+        facts = await offload.thread(
+            read_facts, settings.data_root, self._facts.kernel_version, settings.layer_mounts
+        )
         return diagnose(facts)
 
     def version(self) -> VersionInfo:

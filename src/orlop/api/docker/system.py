@@ -44,7 +44,7 @@ async def info(engine: Engine, _request: Request) -> Answer:
 
 async def doctor(engine: Engine, _request: Request) -> Answer:
     """An extension of ours: no other engine has it."""
-    return json_response(engine.system.doctor())
+    return json_response(await engine.system.doctor())
 
 
 async def disk_usage(engine: Engine, request: Request) -> Answer:
