@@ -24,9 +24,9 @@ class Connection(HTTPConnection):
 class Holder:
     """A container that has a socket."""
 
-    def __init__(self, engine, role):
-        self.engine, self.name = engine, f"has-{role}"
-        words = ("--name", self.name, "--network", "none", "--api-socket", role)
+    def __init__(self, engine, role, *more):
+        self.engine, self.name = engine, f"has-{role}-{len(more)}"
+        words = ("--name", self.name, "--network", "none", "--api-socket", role, *more)
         self.id = engine.orlop("run", "-d", *words, "busybox", "sleep", "1000").stdout.strip()
 
     def ask(self, method, path, body=None):
@@ -97,6 +97,24 @@ def test_own_children_are_all_that_there_is(engine):
     assert b"child" in holder.ask("GET", "/containers/child/logs?stdout=1")[1]
     assert "ContainerExec" in holder.refused("POST", "/containers/child/exec", {"Cmd": ["sh"]})
     assert holder.ask("DELETE", "/containers/child")[0] == 204
+
+
+def test_a_child_is_no_way_out_of_what_confines_its_parent(engine):
+    confined = ("--security-opt", "hardened", "--userns", "auto", "--cap-drop", "CHOWN")
+    holder = Holder(engine, "own-children", *confined, "--security-opt", "apparmor=unconfined")
+
+    words = [holder.ask("POST", f"/containers/create?name=inner{n}", plain())[0] for n in range(3)]
+    assert words == [201] * 3
+    found = json.loads(engine.docker("inspect", "inner0").stdout)[0]["HostConfig"]
+    assert set(found["SecurityOpt"]) == {"hardened=true", "no-new-privileges"}
+    assert {"CHOWN", "CAP_MKNOD", "CAP_NET_RAW"} <= set(found["CapDrop"])
+    assert found["UsernsMode"] == "auto"
+    status, answer = holder.ask("POST", "/containers/create?name=netted", plain(NetworkMode="bridge"))
+    assert status == 201, answer
+    assert engine.docker("inspect", "-f", "{{.HostConfig.NetworkMode}}", "netted").stdout.strip() == "none"
+    # the newest of its own, whatever others there are
+    engine.docker("create", "--network", "none", "--name", "newer", "busybox")
+    assert [item["Names"] for item in holder.ask("GET", "/containers/json?limit=1")[1]] == [["/netted"]]
 
 
 def test_the_socket_lives_as_long_as_its_container(fresh_engine):

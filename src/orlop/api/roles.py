@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from orlop.api.request import Answer, JsonResponse, Request, created
+from orlop.api.request import Answer, Request, created, json_response
 from orlop.api.routes import Handler, Route
 from orlop.base.errors import Kind, OrlopError
+from orlop.engine.apisockets import as_child
 from orlop.engine.catalog import NoSuchContainer
 from orlop.engine.requests import CreateBody, HostConfig, OrlopConfig
+from orlop.engine.summaries import ListOptions
 
 if TYPE_CHECKING:
     from orlop.engine.engine import Engine
-    from orlop.engine.views import ContainerSummary
 
 __all__ = ["NotAllowed", "check_child", "role_routes"]
 
@@ -83,7 +84,7 @@ def _handler(route: Route, role: str, parent: str) -> Handler:
         case "own-children" if name in _ON_CHILDREN:
             return _on_child(route.handler, parent)
         case "own-children" if name == "ContainerList":
-            return _list_children(route.handler, parent)
+            return _list_children(parent)
         case "own-children" if name == "ContainerCreate":
             return _create_child(parent)
     return _refuse(name, role)
@@ -118,14 +119,14 @@ def _on_child(inner: Handler, parent: str) -> Handler:
     return handler
 
 
-def _list_children(inner: Handler, parent: str) -> Handler:
+def _list_children(parent: str) -> Handler:
     async def handler(engine: Engine, request: Request) -> Answer:
-        answer = await inner(engine, request)
-        assert isinstance(answer, JsonResponse), "a list is JSON"
+        query = request.query
+        limit = max(query.get_int("limit"), 0)  # of what is seen here, so not the engine's to apply
+        options = ListOptions(query.get_bool("all") or limit > 0, 0, query.filters())
+        rows = await engine.containers.list(options, with_size=query.get_bool("size"))
         own = {item.id for item in engine.containers.catalog if item.record.orlop.parent == parent}
-        rows = cast("list[ContainerSummary]", answer.value)
-        answer.value = [row for row in rows if row.id in own]
-        return answer
+        return json_response([row for row in rows if row.id in own][: limit or None])
 
     return handler
 
@@ -134,8 +135,14 @@ def _create_child(parent: str) -> Handler:
     async def handler(engine: Engine, request: Request) -> Answer:
         body = await request.json(CreateBody)
         check_child(body)
+        found = engine.containers.catalog.find(parent)
+        if found is None:
+            raise NotAllowed("the container that this socket belongs to is gone")
         wanted = body.request(request.query.get("name"), request.query.get("platform"))
-        return created(await engine.containers.create(replace(wanted, orlop=OrlopConfig(parent=parent))))
+        host = as_child(wanted.host, found.record)
+        return created(
+            await engine.containers.create(replace(wanted, host=host, orlop=OrlopConfig(parent=parent)))
+        )
 
     return handler
 

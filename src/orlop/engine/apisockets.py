@@ -13,11 +13,12 @@ from dataclasses import replace
 
 from orlop.base import log
 from orlop.base.errors import InvalidInput, OrlopError
-from orlop.engine.model import Container
-from orlop.engine.requests import ContainerConfig, OrlopConfig
+from orlop.engine.model import Container, Record
+from orlop.engine.requests import ContainerConfig, HostConfig, OrlopConfig
+from orlop.engine.securityopts import confining_options
 from orlop.runtime.spec import ContainerSpec, MountSpec
 
-__all__ = ["ROLES", "SOCKET_NAME", "ApiSockets", "check_role", "with_address"]
+__all__ = ["ROLES", "SOCKET_NAME", "ApiSockets", "as_child", "check_role", "with_address"]
 
 ROLES = ("read-only", "build", "own-children")
 SOCKET_NAME = "docker.sock"
@@ -45,6 +46,19 @@ def with_address(config: ContainerConfig, wanted: OrlopConfig) -> ContainerConfi
     if not wanted.api_socket or any(text.startswith("DOCKER_HOST=") for text in env):
         return config
     return replace(config, env=(*env, f"DOCKER_HOST=unix://{_INSIDE}/{SOCKET_NAME}"))
+
+
+def as_child(host: HostConfig, parent: Record) -> HostConfig:
+    """The settings of a child, which must not be a way out of what its parent is confined by."""
+    own = parent.host
+    return replace(
+        host,
+        security_opt=confining_options(own.security_opt or ()) or None,
+        cap_drop=tuple(dict.fromkeys((*(host.cap_drop or ()), *(own.cap_drop or ())))) or None,
+        userns_mode="" if parent.id_map is None else "auto",
+        network_mode="none" if own.network_mode == "none" else host.network_mode,
+        runtime=own.runtime,
+    )
 
 
 class ApiSockets:

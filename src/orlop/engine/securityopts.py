@@ -27,6 +27,7 @@ __all__ = [
     "PRESETS",
     "Security",
     "apply_preset",
+    "confining_options",
     "ensure_apparmor_profile",
     "has_bare_system_paths",
     "named_apparmor_profile",
@@ -40,6 +41,7 @@ HARDENED_DROPS = ("AUDIT_WRITE", "MKNOD", "NET_RAW")
 """Docker's fourteen without these are Podman's eleven."""
 
 _MAX_PROFILE = 1 << 20
+_CONFINING = frozenset({"apparmor", "hardened", "no-new-privileges", "seccomp"})
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})  # Go's strconv.ParseBool
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
@@ -135,6 +137,15 @@ def _hardened_drops(host: HostConfig) -> tuple[str, ...] | None:
         return host.cap_drop  # the user has decided about all of them
     more = tuple(f"CAP_{name}" for name in HARDENED_DROPS if name not in added | dropped)
     return (*(host.cap_drop or ()), *more)
+
+
+def confining_options(options: Iterable[str]) -> tuple[str, ...]:
+    """Those that take something from a container; what they say holds for its children, too."""
+    return tuple(option for option in options if _confines(*_split(option)))
+
+
+def _confines(name: str, value: str | None) -> bool:
+    return name in _CONFINING and value != "unconfined" and value not in _FALSE
 
 
 def has_bare_system_paths(options: Iterable[str]) -> bool:

@@ -1,10 +1,13 @@
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 
 from orlop.api.app import build_routes
 from orlop.api.roles import NotAllowed, check_child, role_routes
+from orlop.engine.apisockets import as_child
 from orlop.engine.requests import CreateBody, HostConfig
+from orlop.engine.securityopts import confining_options
 from orlop.wire import gojson
 
 PLAIN = {  # what docker's client sends for `run busybox`
@@ -185,3 +188,39 @@ def test_a_builder_builds_and_looks_at_images():
 
 def test_a_role_that_nobody_knows_may_nothing():
     assert allowed("admin") == set()
+
+
+def test_a_child_has_what_takes_something_from_its_parent_and_nothing_that_gives():
+    own = HostConfig(
+        security_opt=(
+            "no-new-privileges",
+            "hardened=true",
+            "seccomp=unconfined",
+            "apparmor=mine",
+            "writable-cgroups",
+            "userns=host",
+            "systempaths=unconfined",
+        ),
+        cap_add=("SYS_ADMIN",),
+        cap_drop=("CHOWN",),
+        network_mode="none",
+        runtime="crun",
+    )
+    parent = SimpleNamespace(host=own, id_map=object())
+
+    host = as_child(HostConfig(cap_drop=("KILL",), network_mode="bridge", memory=9), parent)
+
+    assert host == HostConfig(
+        security_opt=("no-new-privileges", "hardened=true", "apparmor=mine"),
+        cap_drop=("KILL", "CHOWN"),
+        userns_mode="auto",
+        network_mode="none",
+        runtime="crun",
+        memory=9,
+    )
+    assert as_child(HostConfig(), SimpleNamespace(host=HostConfig(), id_map=None)) == HostConfig()
+
+
+def test_what_is_switched_off_is_not_handed_on():
+    options = ["no-new-privileges=false", "hardened=0", "seccomp=unconfined", "seccomp={}", "label=disable"]
+    assert confining_options(options) == ("seccomp={}",)
