@@ -12,7 +12,7 @@ from orlop.client.autostart import connect_or_start
 from orlop.client.client import Client
 from orlop.client.endpoint import Endpoint, resolve_endpoint
 
-__all__ = ["Context", "is_terminal", "run_helper"]
+__all__ = ["Context", "is_terminal", "run_helper", "run_helper_verb"]
 
 
 @dataclass
@@ -62,6 +62,16 @@ class Context:
 
         return config_header(load_config(self.environ), run_helper)
 
+    def config_header_of(self, *references: str) -> dict[str, str]:
+        """The credentials of the registries that these references name, and no others."""
+        from orlop.client.credentials import auth_config, encoded_header, load_config, server_key
+        from orlop.oci.reference import parse_reference
+
+        config = load_config(self.environ)
+        domains = {parse_reference(reference).domain for reference in references}
+        known = {server_key(one): auth_config(config, one, run_helper) for one in domains}
+        return encoded_header({key: value for key, value in known.items() if value})
+
     def each(self, names: tuple[str, ...], work: Any) -> int:
         """Apply `work` to every name; errors are shown and the rest goes on. The exit code."""
         from orlop.base.errors import OrlopError
@@ -77,7 +87,12 @@ class Context:
 
 
 def run_helper(helper: str, server: str) -> str:
-    """Ask a docker credential helper for a registry's secret; the answer is its JSON.
+    """Ask a docker credential helper for a registry's secret; the answer is its JSON. Raises OSError."""
+    return run_helper_verb(helper, "get", server)
+
+
+def run_helper_verb(helper: str, verb: str, text: str) -> str:
+    """Run a docker credential helper: `get`, `store` or `erase`, its input and output as text.
 
     Raises:
         OSError: there is no such helper, or it failed.
@@ -87,7 +102,7 @@ def run_helper(helper: str, server: str) -> str:
     if not helper.replace("-", "").replace("_", "").isalnum():
         raise OSError(f"invalid credential helper {helper!r}")
     done = subprocess.run(
-        [f"docker-credential-{helper}", "get"], input=server, capture_output=True, text=True, check=False
+        [f"docker-credential-{helper}", verb], input=text, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise OSError(done.stdout.strip() or done.stderr.strip())

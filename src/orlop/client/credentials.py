@@ -13,9 +13,21 @@ from typing import Any
 
 from orlop.base.errors import InvalidInput
 
-__all__ = ["BadCredentials", "HelperRunner", "auth_config", "auth_header", "config_header", "load_config"]
+__all__ = [
+    "HUB_KEY",
+    "BadCredentials",
+    "HelperRunner",
+    "auth_config",
+    "auth_header",
+    "config_header",
+    "encoded_header",
+    "helper_of",
+    "load_config",
+    "section",
+    "server_key",
+]
 
-_HUB_KEY = "https://index.docker.io/v1/"
+HUB_KEY = "https://index.docker.io/v1/"
 HelperRunner = Callable[[str, str], str]  # helper's name, registry -> its JSON answer
 
 
@@ -42,13 +54,13 @@ def auth_config(config: Mapping[str, Any], domain: str, run_helper: HelperRunner
     Raises:
         BadCredentials: what is stored for it is malformed.
     """
-    key = _HUB_KEY if domain == "docker.io" else domain
-    helper = _section(config, "credHelpers").get(key) or config.get("credsStore")
+    key = server_key(domain)
+    helper = helper_of(config, key)
     if helper:
-        return _from_helper(str(helper), key, run_helper)
-    auths = _section(config, "auths")
+        return _from_helper(helper, key, run_helper)
+    auths = section(config, "auths")
     name = next((name for name in (key, f"https://{key}", f"http://{key}") if auths.get(name)), key)
-    entry = _section(auths, name)
+    entry = section(auths, name)
     found = {"serveraddress": key}
     if entry.get("auth"):
         found |= _decode_password(entry["auth"], name)
@@ -57,7 +69,17 @@ def auth_config(config: Mapping[str, Any], domain: str, run_helper: HelperRunner
     return found if len(found) > 1 else {}
 
 
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def server_key(domain: str) -> str:
+    """The name under which a registry's credentials are stored."""
+    return HUB_KEY if domain == "docker.io" else domain
+
+
+def helper_of(config: Mapping[str, Any], key: str) -> str:
+    """The helper that keeps a registry's credentials; "" when the file does. Raises BadCredentials."""
+    return str(section(config, "credHelpers").get(key) or config.get("credsStore") or "")
+
+
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """An object of the file; {} when there is none."""
     value = config.get(name) or {}
     if not isinstance(value, Mapping):
@@ -108,6 +130,11 @@ def auth_header(credentials: Mapping[str, str]) -> dict[str, str]:
 
 def config_header(config: Mapping[str, Any], run_helper: HelperRunner) -> dict[str, str]:
     """X-Registry-Config of all registries that the file names, for builds. Raises as `auth_config`."""
-    keys = [*_section(config, "auths"), *_section(config, "credHelpers")]
-    known = {key: auth_config(config, "docker.io" if key == _HUB_KEY else key, run_helper) for key in keys}
-    return {"X-Registry-Config": _encode({key: value for key, value in known.items() if value})}
+    keys = [*section(config, "auths"), *section(config, "credHelpers")]
+    known = {key: auth_config(config, "docker.io" if key == HUB_KEY else key, run_helper) for key in keys}
+    return encoded_header({key: value for key, value in known.items() if value})
+
+
+def encoded_header(known: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """X-Registry-Config of credentials by registry."""
+    return {"X-Registry-Config": _encode({key: dict(value) for key, value in known.items()})}
