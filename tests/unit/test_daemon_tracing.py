@@ -1,5 +1,8 @@
 """What the variables of OpenTelemetry mean to the engine."""
 
+import subprocess
+import sys
+
 import pytest
 
 from orlop.base import trace
@@ -57,3 +60,15 @@ def test_what_cannot_be_sent_to_is_refused(environ):
 def test_nothing_begins_unasked(environ):
     assert start_tracing(environ, None) is None
     assert not trace.is_on()
+
+
+def test_an_engine_without_a_collector_loads_nothing_for_it():
+    code = (
+        "import sys, orlop.daemon_wiring, orlop.api.app, orlop.daemon_tracing as tracing\n"
+        "assert tracing.start_tracing({}, None) is None\n"
+        "print(sorted({'orlop.aio.span_export', 'orlop.wire.otlp'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
