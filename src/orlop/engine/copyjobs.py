@@ -7,6 +7,7 @@ at the end of a path.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from orlop.base.errors import Kind, NotFound, OrlopError
-from orlop.engine.rootview import open_root
+from orlop.engine.rootview import kernel_devices, open_root
 from orlop.engine.unpacking import Unpacker
 from orlop.kernel.openat import RootedDir
 from orlop.runtime import identity
@@ -45,6 +46,13 @@ class NotADirectory(OrlopError):
 
     kind = Kind.INVALID
     code = "not-a-directory"
+
+
+class BadPath(OrlopError):
+    """A path that no file can have."""
+
+    kind = Kind.INVALID
+    code = "bad-path"
 
 
 class NoSuchPath(NotFound):
@@ -78,9 +86,16 @@ def _status(root: RootedDir, path: str) -> os.stat_result:
     """lstat, but `x/` and `x/.` mean what the link points to."""
     follow = path.endswith(("/", "/."))
     try:
-        return root.stat(path if not follow else path.rstrip("/.") or "/", follow=follow)
+        status = root.stat(path if not follow else path.rstrip("/.") or "/", follow=follow)
+        if follow and not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(path)
+        return status
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoSuchPath(f"no such file: {path[:300]}", path=path) from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise BadPath(f"{os.strerror(error.errno).lower()}: {path[:300]}", path=path[:300]) from error
 
 
 def archive(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
@@ -89,7 +104,7 @@ def archive(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str
     with open_root(payload["root"]) as root:
         facts = _stat(root, path)
         report(facts)
-        writer = _Writer(fds[0])
+        writer = _Writer(fds[0], kernel_devices(payload["root"]))
         base = os.fsencode(str(payload["base"]))
         if stat.S_ISDIR(facts["mode"]):
             fd = root.open_dir(path)
@@ -122,16 +137,18 @@ def export(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str,
 
 
 class _Writer:
-    """Writes entries of one device; a file with several names is written once."""
+    """Writes a tree; a file with several names is written once, what lies on `skipped` devices not at all."""
 
-    def __init__(self, out: int) -> None:
+    def __init__(self, out: int, skipped: frozenset[int] = frozenset()) -> None:
         self._out = out
+        self._skipped = skipped
         self._links: dict[tuple[int, int], bytes] = {}
 
     def directory(self, fd: int, name: bytes) -> None:
         status = os.fstat(fd)
         self._header(fd, name, status, EntryKind.DIRECTORY)
-        self.children(fd, name.rstrip(b"/") + b"/")
+        if status.st_dev not in self._skipped:
+            self.children(fd, name.rstrip(b"/") + b"/")
 
     def children(self, fd: int, prefix: bytes) -> None:
         for child in sorted(os.fsencode(item) for item in os.listdir(fd)):
@@ -143,7 +160,7 @@ class _Writer:
         except FileNotFoundError:
             return  # it is a live tree
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-        if kind is None:
+        if kind is None or (status.st_dev in self._skipped and kind is not EntryKind.DIRECTORY):
             return  # sockets are not archived
         if kind is EntryKind.DIRECTORY:
             fd = os.open(name, _DIR_FLAGS, dir_fd=parent)

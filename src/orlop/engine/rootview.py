@@ -15,12 +15,16 @@ from typing import Any
 
 from orlop.base.errors import Kind, OrlopError
 from orlop.kernel import mount
-from orlop.kernel.filesystems import overlay_fd
+from orlop.kernel.filesystems import mount_table, overlay_fd
 from orlop.kernel.namespaces import CLONE_NEWUSER, setns
 from orlop.kernel.openat import RootedDir
 from orlop.kernel.userns import become_root
 
-__all__ = ["RootGone", "open_root", "view_mounts"]
+__all__ = ["RootGone", "kernel_devices", "open_root", "view_mounts"]
+
+_KERNEL_KINDS = frozenset(
+    "proc sysfs cgroup cgroup2 devpts mqueue securityfs debugfs tracefs bpf pstore configfs".split()
+)
 
 _PLACE = "/tmp"  # there on every host, and nothing that we execute or import lies below it
 
@@ -65,6 +69,17 @@ def _root_of(pid: int) -> RootedDir:
         return RootedDir(os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise RootGone(f"the container's process {pid} has ended", hint="try again") from error
+
+
+def kernel_devices(view: Mapping[str, Any]) -> frozenset[int]:
+    """Devices of file systems in the view that hold no files but the kernel's words: /proc, /sys and their like.
+
+    A copy of a running container's root must not read them: some block, some never end, some have effects.
+    """
+    pid = view.get("pid")
+    if not pid:
+        return frozenset()
+    return frozenset(os.makedev(*item.device) for item in mount_table(int(pid)) if item.kind in _KERNEL_KINDS)
 
 
 def _enter_user_namespace(pid: int) -> None:
