@@ -258,8 +258,11 @@ def clone_child(
     """Clone a child of this process into new namespaces and existing ones; returns (pid, pidfd).
 
     With namespaces to join, a process in between enters them and clones on our behalf: our own
-    namespaces stay, and pid and user namespaces count for the child from its first moment.
+    namespaces stay, and pid and user namespaces count for the child from its first moment. From then
+    on others in its pid namespace may see it, so it is born as we are: out of reach of ptrace and of
+    /proc/<pid> (CVE-2016-9962).
     """
+    process.set_dumpable(is_dumpable=False)
     if not joins:
         pid, pidfd = clone3(flags, cgroup_fd=cgroup_fd)
         if pid == 0:
