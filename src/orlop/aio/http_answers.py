@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 
-from orlop.aio.http_messages import Peer, Response, StreamResponse
+from orlop.aio.http_messages import FileResponse, Peer, Response, StreamResponse
 from orlop.base.clock import SystemClock
 from orlop.wire import gojson, http1
 
@@ -22,7 +22,8 @@ _REASONS = {
     101: "UPGRADED", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
     301: "Moved Permanently", 304: "Not Modified", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
     404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 408: "Request Timeout",
-    409: "Conflict", 413: "Request Entity Too Large", 417: "Expectation Failed",
+    409: "Conflict", 413: "Request Entity Too Large", 416: "Range Not Satisfiable",
+    417: "Expectation Failed",
     426: "Upgrade Required", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
     500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
     507: "Insufficient Storage",
@@ -38,7 +39,7 @@ HTTP2_REFUSAL = (
 
 
 def answer_head(
-    response: Response | StreamResponse, head: http1.RequestHead, *, keeps_alive: bool
+    response: Response | StreamResponse | FileResponse, head: http1.RequestHead, *, keeps_alive: bool
 ) -> tuple[bytes, bool]:
     """The head of an answer, and whether the connection may stay open after it."""
     fields = [*response.headers, ("Date", http_date(_clock.now_ns() // 1_000_000_000))]
@@ -46,6 +47,8 @@ def answer_head(
         fields.append(("Transfer-Encoding", "chunked"))
     elif isinstance(response, StreamResponse):
         keeps_alive = False
+    elif isinstance(response, FileResponse):
+        fields.append(("Content-Length", str(response.length)))
     elif response.status not in (204, 304):
         fields.append(("Content-Length", str(len(response.body))))
     if not keeps_alive:

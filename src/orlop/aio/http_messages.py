@@ -1,8 +1,8 @@
 """What a handler of the HTTP server receives and returns.
 
-Four kinds of answers: `Response` (bytes known), `StreamResponse` (an async iterator, each item
-flushed as it comes), `Hijack` (the connection becomes a byte stream), and an exception, which the
-layer above turns into a `Response`.
+Five kinds of answers: `Response` (bytes known), `StreamResponse` (an async iterator, each item
+flushed as it comes), `FileResponse` (a range of a file), `Hijack` (the connection becomes a byte
+stream), and an exception, which the layer above turns into a `Response`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "BodyReader",
     "BodyTooLarge",
     "ClientGone",
+    "FileResponse",
     "Handler",
     "Hijack",
     "MemoryBody",
@@ -128,6 +129,20 @@ class StreamResponse:
 
 
 @dataclass(slots=True)
+class FileResponse:
+    """An answer whose body is a range of a file; the kernel copies it where the connection allows.
+
+    Owns `fd`: it is closed when the answer is out or the client has gone. For the head alone it is -1.
+    """
+
+    fd: int
+    offset: int
+    length: int
+    status: int = 200
+    headers: HeaderFields = ()
+
+
+@dataclass(slots=True)
 class Hijack:
     """Turn the connection into a byte stream after the head has been sent.
 
@@ -143,6 +158,6 @@ class Hijack:
     headers: HeaderFields = field(default=())
 
 
-AnyResponse = Response | StreamResponse | Hijack
+AnyResponse = Response | StreamResponse | FileResponse | Hijack
 
 Handler = Callable[[ServerRequest], Awaitable[AnyResponse]]

@@ -25,7 +25,16 @@ from typing import TYPE_CHECKING
 from orlop.aio.hijack import HijackedConnection
 from orlop.aio.http_answers import HTTP2_REFUSAL, answer_head, message, peer_of, refusal
 from orlop.aio.http_body import StreamBody, cut_short
-from orlop.aio.http_messages import AnyResponse, Hijack, Peer, Response, ServerRequest, StreamResponse
+from orlop.aio.http_files import send_file
+from orlop.aio.http_messages import (
+    AnyResponse,
+    FileResponse,
+    Hijack,
+    Peer,
+    Response,
+    ServerRequest,
+    StreamResponse,
+)
 from orlop.aio.tls_bridge import bridge_tls
 from orlop.base import log
 from orlop.wire import http1
@@ -238,7 +247,11 @@ class HttpConnection(asyncio.Protocol):
     # -- answers
 
     async def _send(
-        self, response: Response | StreamResponse, head: http1.RequestHead, *, keeps_alive: bool
+        self,
+        response: Response | StreamResponse | FileResponse,
+        head: http1.RequestHead,
+        *,
+        keeps_alive: bool,
     ) -> bool:
         """Write the answer; False when the connection must close after it."""
         has_body = head.method != "HEAD" and response.status >= 200 and response.status not in (204, 304)
@@ -248,6 +261,9 @@ class HttpConnection(asyncio.Protocol):
             await self._drain()
             return keeps_alive
         self._transport.write(first)
+        if isinstance(response, FileResponse):
+            await send_file(self._transport, response, self._drain, has_body=has_body)
+            return keeps_alive
         await self._send_chunks(response, is_chunked=head.minor == 1, has_body=has_body)
         return keeps_alive
 

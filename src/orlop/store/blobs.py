@@ -132,6 +132,10 @@ class BlobStore:
         finally:
             self._busy.discard(name)
 
+    def has_ingest(self, ref: str) -> bool:
+        """True when a writer of `ref` has begun and neither committed nor discarded it."""
+        return os.path.isdir(os.path.join(self._ingests, _ingest_name(ref)))
+
     async def discard_ingest(self, ref: str) -> None:
         """Forget what an interrupted writer of `ref` has left; nothing is done while somebody writes it."""
         name = _ingest_name(ref)

@@ -113,6 +113,10 @@ class Ingest:
         """The file of the bytes taken so far; what is pending in memory is not in it yet."""
         return self._path
 
+    async def flush(self) -> None:
+        """Put what was taken so far into the file: it outlives this process, though not yet a power cut."""
+        await self._flush()
+
     async def verify(self, expected: Descriptor | Digest | None = None) -> Digest:
         """Check size and digest of what was received without publishing it; returns the digest.
 
