@@ -302,7 +302,7 @@ class Snapshots:
     def _to_trash(self, folder: str) -> str | None:
         """Out of sight by one rename. A path if there is more to remove than empty directories."""
         trash = os.path.join(self._trash, ids.new_token())
-        writablequota.release(os.path.join(folder, "upper"))
+        writablequota.release(os.path.join(folder, "work"))
         try:
             os.rename(folder, trash)
         except FileNotFoundError:

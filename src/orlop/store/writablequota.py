@@ -2,7 +2,8 @@
 
 One project per snapshot, on `upper` and `work` alike: a copy-up is made in `work` and renamed, which the
 kernel refuses between projects. The id is derived from the snapshot's key; which ids are in use is
-the file system's own knowledge, nothing is stored here.
+the file system's own knowledge, nothing is stored here. What a snapshot has is read from `work`, which no
+container sees: its root can give its own files, and the root directory, any project.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def limit(key: str, upper: str, work: str, limit_bytes: int) -> None:
     Raises:
         QuotaUnavailable: the file system cannot.
     """
-    fds = [os.open(path, _FLAGS) for path in (upper, work)]
+    fds = [os.open(path, _FLAGS) for path in (work, upper)]
     try:
         if not projectquota.is_enforced(fds[0]):
             raise unavailable()
@@ -67,10 +68,10 @@ def limit(key: str, upper: str, work: str, limit_bytes: int) -> None:
             os.close(fd)
 
 
-def release(upper: str) -> None:
-    """Forget the limit before the directory goes; fine when there is none."""
+def release(work: str) -> None:
+    """Forget the limit of a snapshot before its directories go; fine when there is none."""
     try:
-        fd = os.open(upper, _FLAGS)
+        fd = os.open(work, _FLAGS)
     except OSError:
         return
     try:

@@ -75,7 +75,7 @@ def test_two_snapshots_have_projects_of_their_own_and_release_forgets(quota_root
 
     fds = [os.open(paths[0], os.O_RDONLY) for paths in (first, second)]
     projects = [projectquota.get_project(fd) for fd in fds]
-    writablequota.release(first[0])
+    writablequota.release(first[1])
     limits = [projectquota.read_usage(fd, project)[1] for fd, project in zip(fds, projects, strict=True)]
     for fd in fds:
         os.close(fd)
@@ -92,7 +92,7 @@ def test_a_file_system_without_quotas_is_refused_with_a_hint(tmp_path):
 
         with pytest.raises(writablequota.QuotaUnavailable) as caught:
             writablequota.limit("key", upper, work, MIB)
-        writablequota.release(upper)
+        writablequota.release(work)
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 
