@@ -184,6 +184,14 @@ class LayerStore:
         finally:
             os.close(fd)
 
+    async def inspect(self, job: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Run a job of `store.comparejobs` over stored layers; they must be held."""
+        fd = os.open(self._layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return await self._workers.run(job, payload, fds=[fd])
+        finally:
+            os.close(fd)
+
     async def delete(self, diff_id: Digest) -> None:
         """Drop a layer whether or not it is held; fine when it is gone."""
         await self._db.write(lambda tx: self.forget(tx, [diff_id]), frees_space=True)
