@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orlop.base.errors import InvalidInput
+from orlop.base.errors import InvalidInput, NotFound
 from orlop.base.ids import SnapshotKey
 from orlop.engine import amendments, committing, creation, inspection, lifecycle, metrics, summaries
 from orlop.engine.attaching import Attacher, AttachOptions, AttachStream
@@ -188,7 +188,11 @@ class Containers:
 
     async def kill(self, reference: str, signal: str = "") -> None:
         """Send a signal."""
-        await self._services.finish(self._stopper.kill(self.get(reference), signal))
+        try:
+            await self._services.finish(self._stopper.kill(self.get(reference), signal))
+        except (NotFound, InvalidInput) as error:
+            error.message = f"cannot kill container: {reference[:100]}: {error.message}"
+            raise
 
     async def pause(self, reference: str) -> None:
         """Freeze it."""
@@ -239,7 +243,7 @@ class Containers:
     async def _rename(self, container: Container, name: str) -> None:
         async with container.lock:
             lifecycle.apply(container.status, Event.RENAME, container.name, container.id)
-            new = check_name(name, prefix=_RENAMING)
+            new = check_name(name if name.startswith("/") else f"/{name}", prefix=_RENAMING)
             if new == container.name:
                 raise InvalidInput("Renaming a container with the same name as its current name")
             self._services.catalog.reserve_name(new, container.id, prefix=_RENAMING)
@@ -300,11 +304,11 @@ class Containers:
 
     async def stat_path(self, reference: str, path: str) -> PathStat:
         """What is at a path."""
-        return await self._files.stat(self.get(reference), path)
+        return await self._files.stat(self.get(reference), path, reference)
 
     async def archive(self, reference: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
         """A tar stream of a path."""
-        return await self._files.archive(self.get(reference), path)
+        return await self._files.archive(self.get(reference), path, reference)
 
     async def extract(
         self,
@@ -317,7 +321,9 @@ class Containers:
     ) -> None:
         """Unpack a tar stream into a directory."""
         container = self.get(reference)
-        await self._files.extract(container, path, chunks, keeps_kinds=keeps_kinds, takes_user=takes_user)
+        await self._files.extract(
+            container, path, chunks, asked=reference, keeps_kinds=keeps_kinds, takes_user=takes_user
+        )
 
     async def export(self, reference: str) -> AsyncIterator[bytes]:
         """A tar stream of the root."""

@@ -87,11 +87,11 @@ def _status(root: RootedDir, path: str) -> os.stat_result:
     follow = path.endswith(("/", "/."))
     try:
         status = root.stat(path if not follow else path.rstrip("/.") or "/", follow=follow)
-        if follow and not stat.S_ISDIR(status.st_mode):
-            raise NotADirectoryError(path)
-        return status
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoSuchPath(f"no such file: {path[:300]}", path=path) from error
+    if follow and not stat.S_ISDIR(status.st_mode):
+        raise NoSuchPath(f"not a directory: {path[:300]}", path=path)
+    return status
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             raise

@@ -84,7 +84,7 @@ async def _make_from(
     image: Image,
     id_map: IdMap | None,
 ) -> Container:
-    _check_platform(request.platform, image)
+    _check_platform(request.platform, request.config.image, image)
     inherited = image_run_config(image)
     config = _own_config(services, merge_config(request.config, inherited), request.host, container_id)
     config = with_address(config, request.orlop)
@@ -167,13 +167,13 @@ def _own_config(
     return replace(config, hostname=container_id[:12])
 
 
-def _check_platform(text: str, image: Image) -> None:
+def _check_platform(text: str, name: str, image: Image) -> None:
     if not text:
         return
     wanted, found = parse_platform(text), image.config.platform
     if (wanted.os, wanted.architecture) != (found.os, found.architecture):
         raise NotFound(
-            f"image with reference {image.id} was found but does not provide the specified platform "
+            f"image with reference {name[:300]} was found but does not provide the specified platform "
             f"({text[:60]})"
         )
 

@@ -56,20 +56,26 @@ class Files:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def stat(self, container: Container, path: str) -> PathStat:
-        """What is at a path; raises NotFound with dockerd's text."""
+    async def stat(self, container: Container, path: str, asked: str) -> PathStat:
+        """What is at a path; `asked` is how the client named the container.
+
+        Raises:
+            NotFound: with dockerd's text.
+        """
         async with self._view(container) as view:
-            with _translated(container, path):
+            with _translated(asked, path):
                 facts = await self._services.workers.run(
                     "files.stat", {"root": view, "path": _absolute(path)}
                 )
         return _path_stat(facts)
 
-    async def archive(self, container: Container, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
+    async def archive(
+        self, container: Container, path: str, asked: str
+    ) -> tuple[PathStat, AsyncIterator[bytes]]:
         """The stat of a path, and a tar stream of it, which the caller closes (`aclose`)."""
         absolute = _absolute(path)
         base = absolute.rstrip("/").rpartition("/")[2] or "/"
-        stream = self._stream(container, "files.archive", {"path": absolute, "base": base}, path)
+        stream = self._stream(container, "files.archive", {"path": absolute, "base": base}, path, asked=asked)
         facts = await anext(stream)
         assert isinstance(facts, dict), "the stat comes first"
         emit(self._services, container, "archive-path")
@@ -88,6 +94,7 @@ class Files:
         path: str,
         chunks: AsyncIterator[bytes],
         *,
+        asked: str,
         keeps_kinds: bool,
         takes_user: bool,
     ) -> None:
@@ -102,7 +109,7 @@ class Files:
         try:
             async with self._view(container) as view:
                 payload["root"] = view
-                with _translated(container, path):
+                with _translated(asked, path):
                     await self._feed(ours, theirs, payload, chunks)
         finally:
             ours.close()
@@ -134,7 +141,14 @@ class Files:
             job.cancel()
 
     async def _stream(
-        self, container: Container, job: str, payload: dict[str, Any], path: str, *, own_root: bool = False
+        self,
+        container: Container,
+        job: str,
+        payload: dict[str, Any],
+        path: str,
+        *,
+        asked: str = "",
+        own_root: bool = False,
     ) -> AsyncIterator[bytes | dict[str, Any]]:
         """Run a job that writes to a socket: its first report, then its bytes."""
         ours, theirs = socket.socketpair()
@@ -160,7 +174,7 @@ class Files:
                     waiting: tuple[asyncio.Future[Any], ...] = (task, first)
                     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                     if not first.done():
-                        with _translated(container, path):
+                        with _translated(asked, path):
                             raise await task or InvalidInput("the worker gave no answer")
                     yield first.result()
                     while chunk := await loop.sock_recv(ours, _READ):
@@ -214,8 +228,8 @@ def _present_mounts(container: Container) -> list[tuple[str, str, bool]]:
 class _translated:  # noqa: N801 - reads as a statement
     """Puts the container into errors about its paths, as dockerd's texts do."""
 
-    def __init__(self, container: Container, path: str) -> None:
-        self._container = container
+    def __init__(self, asked: str, path: str) -> None:
+        self._asked = asked
         self._path = path
 
     def __enter__(self) -> None:
@@ -224,7 +238,7 @@ class _translated:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OrlopError) and error.code == "no-such-path":
             raise NotFound(
-                f"Could not find the file {self._path[:300]} in container {self._container.id}"
+                f"Could not find the file {self._path[:300]} in container {self._asked[:100]}"
             ) from error
 
 

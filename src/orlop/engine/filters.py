@@ -52,7 +52,7 @@ class Filters:
         words = {"1": True, "true": True, "t": True, "0": False, "false": False, "f": False}
         found = {words.get(value.lower()) for value in values}
         if len(found) != 1 or None in found:
-            raise InvalidInput(f"invalid filter '{key}={list(values)}'")
+            raise InvalidInput(f"invalid filter '{key}=[{' '.join(values)[:200]}]'")
         return bool(found.pop())
 
     def matches_exactly(self, key: str, *candidates: str) -> bool:
@@ -107,4 +107,4 @@ def parse_timestamp_ns(text: str, now_ns: int) -> int:
                 return parse_rfc3339_nano(text + suffix)
             except ValueError:
                 break
-    raise InvalidInput(f"failed to parse value as time or duration: {text[:100]!r}")
+    raise InvalidInput(f'failed to parse value as time or duration: "{text[:100]}"')

@@ -10,7 +10,7 @@ from typing import Any
 from orlop.base.clock import Clock, format_rfc3339_nano
 from orlop.base.errors import InvalidInput, OrlopError
 from orlop.engine.lifecycle import NotPossible, Status
-from orlop.engine.model import Container
+from orlop.engine.model import Container, State
 from orlop.engine.views import TopResult
 from orlop.runtime.contract import Process, Stats
 
@@ -53,7 +53,22 @@ async def stats_stream(container: Container) -> AsyncIterator[dict[str, Any]]:
                     raise
         yield stats_document(container, current, previous)
         previous = current
-        await asyncio.sleep(_PERIOD_S)
+        if await _is_removed_within(container, _PERIOD_S):
+            return
+
+
+async def _is_removed_within(container: Container, timeout_s: float) -> bool:
+    """Wait, but not longer than until the removal: clients take the end of the stream for that."""
+    removal: asyncio.Future[State] = asyncio.get_running_loop().create_future()
+    container.removal_waiters.add(removal)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await removal
+    except TimeoutError:
+        return False
+    finally:
+        container.removal_waiters.discard(removal)
+    return True
 
 
 def stats_document(container: Container, current: Stats | None, previous: Stats | None) -> dict[str, Any]:
@@ -153,7 +168,7 @@ async def top(container: Container, arguments: str, clock: Clock) -> TopResult:
 
 _FULL = ("user", "pid", "ppid", "c", "stime", "tty", "time", "cmd")
 _AUX = ("user", "pid", "%cpu", "%mem", "vsz", "rss", "tty", "stat", "start", "time", "command")
-_TITLES = {"user": "USER", "uid": "UID"}
+_TITLES = {"comm": "COMMAND"}
 _KNOWN = {
     "ps_full": _FULL,
     "aux": _AUX,
@@ -195,6 +210,8 @@ def _columns(arguments: str) -> tuple[str, ...]:
             f"ps arguments {arguments[:60]!r} are not understood",
             hint="use -ef, aux, or -o with column names",
         )
+    if "pid" not in out:
+        raise InvalidInput("Couldn't find PID field in ps output")
     return out
 
 

@@ -103,18 +103,19 @@ def _refuse_duplicates(targets: Iterable[str]) -> None:
         seen.add(target)
 
 
-def _clean_target(path: str, spec: str) -> str:
+def _clean_target(path: str, spec: str, kind: str = "volume") -> str:
     if not path.startswith("/"):
         raise InvalidInput(
-            f"invalid volume specification: '{spec[:300]}': invalid mount path: "
-            f"'{path[:200]}' mount path must be absolute"
+            f"invalid volume specification: '{spec[:300]}': invalid mount config for type "
+            f"\"{kind}\": invalid mount path: '{path[:200]}' mount path must be absolute"
         )
     if "\0" in path or len(path) > 4095:
         raise InvalidInput(f"invalid mount path: '{path[:200]!r}'")
     clean = posixpath.normpath("/" + path.lstrip("/"))
     if clean == "/":
         raise InvalidInput(
-            f"invalid volume specification: '{spec[:300]}': invalid specification: destination can't be '/'"
+            f"invalid volume specification: '{spec[:300]}': invalid mount config for type "
+            f"\"{kind}\": invalid specification: destination can't be '/'"
         )
     return clean
 
@@ -125,7 +126,8 @@ def _parse_bind(text: str, driver: str) -> Wish:
         raise InvalidInput(f"invalid volume specification: '{text[:300]}'")
     if len(parts) == 1:
         return Wish("volume", _clean_target(text, text), copy_up=True, driver=driver or "local")
-    source, target = parts[0], _clean_target(parts[1], text)
+    source = parts[0]
+    target = _clean_target(parts[1], text, "bind" if source.startswith("/") else "volume")
     mode = parts[2] if len(parts) == 3 else ""
     words = [word for word in mode.split(",") if word]
     is_bind = source.startswith("/")
@@ -181,7 +183,7 @@ def _parse_tmpfs(path: str, options: str) -> Wish:
     words = tuple(word for word in options.split(",") if word)
     for word in words:
         if not _TMPFS_WORDS.match(word):
-            raise InvalidInput(f"invalid tmpfs option {word[:60]!r}")
+            raise InvalidInput(f'invalid tmpfs option ["{word[:60]}"]')
     return Wish("tmpfs", _clean_target(path, path), mode=options, tmpfs_options=(*_TMPFS_DEFAULTS, *words))
 
 
@@ -194,7 +196,7 @@ def _parse_mount(mount: Mount) -> Wish:
     if kind not in ("bind", "volume", "tmpfs"):
         if kind == "image":
             raise _refuse_mount(kind, "mounting images is not available yet")
-        raise InvalidInput(f"mount type unknown: {kind[:60]!r}" if kind else "mount type unknown")
+        raise _refuse_mount(kind[:60], "mount type unknown")
     if not mount.target:
         raise _refuse_mount(kind, "field Target must not be empty")
     if not mount.target.startswith("/"):

@@ -20,8 +20,9 @@ FILTER_KEYS = frozenset(
     "ancestor before exited expose health id is-task isolation label name network publish since status "
     "volume".split()
 )
-_STATES = frozenset(item.value for item in Status)
-_HEALTH = frozenset(["none", "starting", "healthy", "unhealthy"])
+# in the order in which dockerd tells them
+_STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_HEALTH = ("none", "starting", "healthy", "unhealthy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,21 @@ def select(
 def _check_values(filters: Filters) -> None:
     for value in filters.get("status"):
         if value not in _STATES:
-            raise InvalidInput(f"invalid filter 'status={value[:60]}'")
+            raise _invalid("status", "state", value, _STATES)
     for value in filters.get("health"):
         if value not in _HEALTH:
-            raise InvalidInput(f"invalid filter 'health={value[:60]}'")
+            raise _invalid("health", "health", value, _HEALTH)
     for value in filters.get("exited"):
         if not value.lstrip("-").isdecimal():
-            raise InvalidInput(f"invalid filter 'exited={value[:60]}'")
+            told = f'strconv.Atoi: parsing "{value[:60]}": invalid syntax'
+            raise InvalidInput(f"invalid filter 'exited={value[:60]}': {told}")
     filters.get_bool("is-task")
+
+
+def _invalid(key: str, word: str, value: str, known: Iterable[str]) -> InvalidInput:
+    shown = value[:60]
+    told = f"invalid value for {word} ({shown}): must be one of {', '.join(known)}"
+    return InvalidInput(f"invalid filter '{key}={shown}': {told}")
 
 
 def _matches(container: Container, filters: Filters) -> bool:

@@ -70,15 +70,35 @@ class Ready:
 
 
 def limit(plan: ProcessPlan, pid: int = 0) -> None:
-    """Set the resource limits of this process, or of a child that may not raise them itself."""
+    """Set the resource limits of this process, or of a child that may not raise them itself.
+
+    Open files are not limited below what there was: we need some more until `become` does it.
+    """
     for name, soft, hard in plan.rlimits:
         infinite = resource.RLIM_INFINITY
         try:
             pair = (infinite if soft < 0 else soft, infinite if hard < 0 else hard)
+            if name == "nofile":
+                pair = _not_less(pair, resource.prlimit(pid, LIMITS[name]))
             resource.prlimit(pid, LIMITS[name], pair)
         except (OSError, ValueError) as error:
             number = error.errno if isinstance(error, OSError) and error.errno else errno.EPERM
             raise OSError(number, f"error setting rlimit {name}: {describe_errno(number)}") from error
+
+
+def _not_less(wanted: tuple[int, int], present: tuple[int, int]) -> tuple[int, int]:
+    infinite = resource.RLIM_INFINITY
+    soft, hard = (infinite if infinite in pair else max(pair) for pair in zip(wanted, present, strict=True))
+    return soft, hard
+
+
+def _limit_files(plan: ProcessPlan) -> None:
+    """The limit that was asked for; it lowers what `limit` has set, so anybody may do it."""
+    for name, soft, hard in plan.rlimits:
+        if name == "nofile":
+            infinite = resource.RLIM_INFINITY
+            pair = (infinite if soft < 0 else soft, infinite if hard < 0 else hard)
+            resource.setrlimit(LIMITS[name], pair)
 
 
 def prepare(plan: ProcessPlan) -> Ready:
@@ -117,6 +137,7 @@ def prepare(plan: ProcessPlan) -> Ready:
 def become(ready: Ready) -> None:
     """Load the filter and drop to the final sets; after this the process is fully confined."""
     final = ready.plan.capabilities
+    _limit_files(ready.plan)
     program = ready.plan.filter
     if program is not None and not failpoints.skips("confine.filter"):
         # Without no-new-privs a filter takes SYS_ADMIN, given up with the very next call.

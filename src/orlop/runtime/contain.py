@@ -12,6 +12,7 @@ from orlop.kernel.cgroup import Cgroup, Host, Mode
 from orlop.kernel.cgroup_limits import Limits
 from orlop.kernel.devicefilter import DeviceRule
 from orlop.runtime import defaults, readback
+from orlop.runtime.contract import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_START_FAILED
 from orlop.runtime.plan import plan_process, warm_up
 from orlop.runtime.spec import ContainerSpec, DeviceSpec, ExecSpec, ResourceSpec
 
@@ -20,6 +21,7 @@ __all__ = [
     "cgroup_of",
     "create",
     "destroy",
+    "exec_exit_code",
     "exec_failure_text",
     "limit",
     "start_failure_text",
@@ -108,7 +110,7 @@ def start_failure_text(failure: dict[str, Any]) -> str:
     if failure.get("step") == "log":
         return f"failed to create task for container: {message}"
     prefix = _RUNTIME_PREFIX if failure.get("step") == "runtime" else _START_PREFIX
-    return f"{prefix}{message}: unknown"
+    return f"{prefix}{message}: unknown{_explained(message)}"
 
 
 def exec_failure_text(failure: dict[str, Any]) -> str:
@@ -117,7 +119,22 @@ def exec_failure_text(failure: dict[str, Any]) -> str:
     if failure.get("step") == "user":
         return message
     prefix = _RUNTIME_EXEC_PREFIX if failure.get("step") == "runtime" else _EXEC_PREFIX
-    return f"{prefix}{message}: unknown"
+    return f"{prefix}{message}: unknown{_explained(message)}"
+
+
+def exec_exit_code(failure: dict[str, Any]) -> int:
+    """The exit code of an exec that did not start, as dockerd finds it: mostly by the text."""
+    code = int(failure.get("exit_code", EXIT_START_FAILED))
+    if failure.get("step") == "user":
+        return EXIT_NOT_EXECUTABLE
+    if code == EXIT_START_FAILED and "no such file or directory" in str(failure.get("message")):
+        return EXIT_NOT_FOUND
+    return code
+
+
+def _explained(message: str) -> str:
+    # docker CLI before 24 finds its exit code 126 by this text
+    return ": permission denied" if "is a directory" in message else ""
 
 
 def _rules(spec: ContainerSpec) -> list[DeviceRule]:

@@ -54,7 +54,8 @@ def new_dev(nodes: Sequence[DeviceSpec] = ()) -> int:
         "tmpfs", {"source": "tmpfs", "mode": "0755", "size": "65536k"}, mount.MOUNT_ATTR_NOSUID
     )
     for name, target in _LINKS.items():
-        os.symlink(target, name, dir_fd=fd)
+        if name != "core" or os.path.lexists(target):  # not every kernel has it
+            os.symlink(target, name, dir_fd=fd)
     for node in nodes:
         _make_node(node, os.path.basename(node.path), fd)
     return fd

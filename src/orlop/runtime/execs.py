@@ -97,7 +97,10 @@ class Execs:
         if spec.id in self._execs and self._execs[spec.id].exit_code is None:
             raise TaskRefused(f"exec {spec.id} runs already")
         if len(self.state()) >= MAX_EXECS:
-            raise TaskRefused("too many execs in this container")
+            raise TaskRefused(
+                "too many execs in this container",
+                hint="wait until some have ended, or kill what hangs in them",
+            )
         self._forget_old()
         pipes = open_pipes(spec.process)
         try:
@@ -153,7 +156,7 @@ class Execs:
             pending.reply({"pid": item.running.pid})
 
         def failed(failure: dict[str, Any]) -> None:
-            code = int(failure.get("exit_code", 128))
+            code = contain.exec_exit_code(failure)
             text = contain.exec_failure_text(failure)
             pending.fail(StartFailed(text, exit_code=code, step=str(failure.get("step"))))
             self._end(item, code)

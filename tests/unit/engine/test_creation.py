@@ -4,7 +4,6 @@ import pytest
 
 from fakes.containers import scenario
 from orlop.base.errors import InvalidInput, NotFound
-from orlop.engine.catalog import NoSuchContainer
 from orlop.engine.filters import Filters
 from orlop.engine.requests import (
     ContainerConfig,
@@ -96,7 +95,7 @@ async def test_what_would_fail_at_every_start_fails_at_the_create(made):
     ):
         with pytest.raises(InvalidInput):
             await made.containers.create(request(host=host))
-    with pytest.raises(NoSuchContainer):
+    with pytest.raises(InvalidInput, match="No such container: none"):  # docker CLI pulls after a 404
         await made.containers.create(request(host=HostConfig(ipc_mode="container:none")))
     assert made.snapshots.stored == {}
 

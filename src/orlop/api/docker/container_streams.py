@@ -76,7 +76,7 @@ async def serve_attached(
 def _path(query: Query) -> str:
     path = query.get("path")
     if not path:
-        raise InvalidInput("missing path parameter: path")
+        raise InvalidInput("bad parameter: path cannot be empty")
     return path
 
 
