@@ -82,6 +82,11 @@ class Engine:
         paths = (self.root / "exec" / "containers").glob("*/record") if self.name == "orlop" else []
         return [json.loads(path.read_text()) for path in paths]
 
+    def supervisor_pid(self, name: str) -> int:
+        """The process that looks after a running container (Orlop only)."""
+        record = self.root / "exec" / "containers" / name / "record"
+        return int(json.loads(record.read_text())["supervisor_pid"])
+
     def disk_bytes(self) -> int:
         """Blocks used below the data root."""
         total = subprocess.run(

@@ -18,6 +18,7 @@ import images
 from harness import Engine, peer_available, running
 from logs import LOG_ROWS
 from rows import CONTAINER_ROWS, MILLI, NotComparable, Row
+from supervision import SUPERVISION_ROWS
 
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEADER = """# Benchmarks
@@ -97,7 +98,7 @@ def main() -> int:
     options = parser.parse_args()
     peer = peer_available() and not options.no_peer
     with images.registry() as host:
-        known = CONTAINER_ROWS + LOG_ROWS + images.image_rows(host)
+        known = CONTAINER_ROWS + LOG_ROWS + SUPERVISION_ROWS + images.image_rows(host)
         rows = tuple(row for row in known if options.only in row.name)
         ours = measure("orlop", rows)
         theirs = measure("dockerd", rows) if peer else {}
