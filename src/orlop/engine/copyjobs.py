@@ -89,13 +89,13 @@ def _status(root: RootedDir, path: str) -> os.stat_result:
         status = root.stat(path if not follow else path.rstrip("/.") or "/", follow=follow)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoSuchPath(f"no such file: {path[:300]}", path=path) from error
-    if follow and not stat.S_ISDIR(status.st_mode):
-        raise NoSuchPath(f"not a directory: {path[:300]}", path=path)
-    return status
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             raise
         raise BadPath(f"{os.strerror(error.errno).lower()}: {path[:300]}", path=path[:300]) from error
+    if follow and not stat.S_ISDIR(status.st_mode):
+        raise NoSuchPath(f"not a directory: {path[:300]}", path=path)
+    return status
 
 
 def archive(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
