@@ -30,6 +30,8 @@ _FACILITIES = (
     *(f"local{number}" for number in range(8)),
 )
 _DAEMON = 3
+# the sender's own limits hold instead: it has the log on disk for a queue and keeps nobody waiting
+_CHECKED_ONLY = ("fluentd-async-reconnect-interval", "fluentd-read-timeout", "fluentd-write-timeout")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _URL = re.compile(r"([a-z0-9+]+)://(.*)\Z", re.DOTALL)
@@ -52,9 +54,9 @@ def service_address(kind: str, options: Mapping[str, str]) -> str:
         InvalidInput: no such form, or a scheme that this service does not have.
     """
     text = options.get(f"{kind}-address", "")
-    if kind == "journald":
-        return text or f"unixgram://{JOURNAL_SOCKET}"
     if not text:
+        if kind == "journald":
+            return f"unixgram://{JOURNAL_SOCKET}"
         if kind == "gelf":
             raise InvalidInput("gelf: gelf-address is a required parameter")
         return "tcp://127.0.0.1:24224" if kind == "fluentd" else ""
@@ -91,6 +93,8 @@ def service_settings(
         return {"facility": _facility(options.get("syslog-facility", "")), "format": _format(options)}
     if kind == "fluentd":
         parse_size(options, "fluentd-buffer-limit", 0)
+        for name in _CHECKED_ONLY:
+            _duration(options, name, 0.0)
         is_async = parse_bool(options, "fluentd-async") or parse_bool(options, "fluentd-async-connect")
         return {
             "is_async": is_async,
@@ -98,11 +102,6 @@ def service_settings(
             "max_retries": _number(options, "fluentd-max-retries", 0),
             "has_ack": parse_bool(options, "fluentd-request-ack"),
             "has_nanoseconds": parse_bool(options, "fluentd-sub-second-precision"),
-            "timeout_ms": int(1000 * _duration(options, "fluentd-write-timeout", 0.0, as_seconds=True)),
-            "reconnect_ms": int(
-                1000 * _duration(options, "fluentd-async-reconnect-interval", 0.0, as_seconds=True)
-            ),
-            "read_timeout_ms": int(1000 * _duration(options, "fluentd-read-timeout", 0.0, as_seconds=True)),
         }
     if kind == "gelf":
         compression = options.get("gelf-compression-type", "gzip")
@@ -125,7 +124,7 @@ def _facility(text: str) -> int:
         return _DAEMON
     if text in _FACILITIES:
         return _FACILITIES.index(text)
-    if text.isascii() and text.isdecimal() and int(text[:4]) < len(_FACILITIES):
+    if text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) < len(_FACILITIES):
         return int(text)
     raise InvalidInput("invalid syslog facility")
 
@@ -146,14 +145,12 @@ def _number(options: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _duration(
-    options: Mapping[str, str], name: str, default: float, *, as_seconds: bool = True
-) -> float | int:
+def _duration(options: Mapping[str, str], name: str, default: float) -> float:
+    """In seconds."""
     text = options.get(name, "")
     if not text:
         return default
     found = _DURATION.match(text)
     if not found:
         raise InvalidInput(f'invalid {name}: time: invalid duration "{text[:40]}"')
-    seconds = float(found[1]) * _SECONDS[found[2]]
-    return seconds if as_seconds else int(seconds * 1000)
+    return float(found[1]) * _SECONDS[found[2]]

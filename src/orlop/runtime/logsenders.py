@@ -200,11 +200,11 @@ class _Fluentd(_Socket):
     def send(self, message: Message) -> None:
         spec, settings = self.spec, self.spec.settings
         record: dict[str, fluentforward.Packable] = {
+            **spec.attributes,  # first: a label must not be able to say who speaks, or what
             "container_id": spec.container_id,
             "container_name": f"/{spec.container_name}",
             "source": "stderr" if message.stream == STDERR else "stdout",
             "log": message.text,
-            **spec.attributes,
         }
         if message.partial is not None:
             record |= {

@@ -1,5 +1,6 @@
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -145,3 +146,20 @@ def test_who_is_not_there_is_named(address):
         make_sender(service("syslog", address)).connect()
 
     assert caught.value.strerror.startswith(f"dial {address.replace('://', ' ', 1)}: connect: ")
+
+
+def test_no_label_says_who_speaks_to_fluentd():
+    forged = {name: "forged" for name in ("container_id", "container_name", "source", "log", "mine")}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        spec = replace(service(address=f"tcp://127.0.0.1:{server.getsockname()[1]}"), attributes=forged)
+        sender = make_sender(spec)
+        sender.connect()
+        connection, _ = server.accept()
+        with connection:
+            sender.send(Message(1, 0, b"true words"))
+            sender.close()
+            data = b"".join(iter(lambda: connection.recv(4096), b""))
+
+    assert data.count(b"forged") == 1
+    assert b"true words" in data
+    assert b"c" * 64 in data
