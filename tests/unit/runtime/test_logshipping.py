@@ -149,7 +149,7 @@ def test_who_is_not_there_is_named(address):
 
 
 def test_no_label_says_who_speaks_to_fluentd():
-    forged = {name: "forged" for name in ("container_id", "container_name", "source", "log", "mine")}
+    forged = dict.fromkeys(("container_id", "container_name", "source", "log", "mine"), "forged")
     with socket.create_server(("127.0.0.1", 0)) as server:
         spec = replace(service(address=f"tcp://127.0.0.1:{server.getsockname()[1]}"), attributes=forged)
         sender = make_sender(spec)
