@@ -40,7 +40,9 @@ def members(door, container):
     return [int(row[0]) for row in rows]
 
 
-@pytest.mark.parametrize("flags", [{}, {"CapAdd": ["DAC_OVERRIDE", "SYS_PTRACE"]}, {"SecurityOpt": ["userns=auto"]}])
+@pytest.mark.parametrize(
+    "flags", [{}, {"CapAdd": ["DAC_OVERRIDE", "SYS_PTRACE"]}, {"SecurityOpt": ["userns=auto"]}]
+)
 def test_no_way_out_of_a_cgroup(door, started, flags):
     """CVE-2022-0492, CVE-2023-25809: release_agent, a cgroup file system of its own, writing its own limits."""
     name = started(host={"PidsLimit": 50, **flags})
@@ -51,7 +53,9 @@ def test_no_way_out_of_a_cgroup(door, started, flags):
 
     assert done.output.split() == ["end"]
     assert cgroups(pid) == before
-    assert {name in path for path in before.values()} == {True} or any(name in path for path in before.values())
+    assert {name in path for path in before.values()} == {True} or any(
+        name in path for path in before.values()
+    )
 
 
 def test_a_container_that_may_divide_its_cgroup_stays_below_it(door, started):
@@ -83,7 +87,9 @@ def test_every_process_is_limited_before_its_first_instruction(door, started):
     assert all("orlop" in path for path in paths if path != "/")
     assert any("orlop" in path for path in paths)
     assert sum(name in line for line in execed.output.split()) >= 1
-    assert {line.split(":", 2)[2] for line in execed.output.split()} == set(cgroups(pid_of(door, name)).values())
+    assert {line.split(":", 2)[2] for line in execed.output.split()} == set(
+        cgroups(pid_of(door, name)).values()
+    )
 
 
 def test_a_burst_of_forks_at_the_start_and_in_an_exec(door, started):
@@ -98,7 +104,18 @@ def test_a_burst_of_forks_at_the_start_and_in_an_exec(door, started):
 
 @pytest.mark.parametrize(
     "parent",
-    ["../../../../escape", "/../escape", "a/../../../b", "/sys/fs/cgroup/x", "x\ny", "a\0b", "x" * 5000, "+1", "..", "/"],
+    [
+        "../../../../escape",
+        "/../escape",
+        "a/../../../b",
+        "/sys/fs/cgroup/x",
+        "x\ny",
+        "a\0b",
+        "x" * 5000,
+        "+1",
+        "..",
+        "/",
+    ],
 )
 def test_a_parent_of_cgroups_that_is_no_name(door, tmp_path, parent):
     """CVE-2022-0811, CVE-2024-3154: what the caller says about cgroups makes no directory anywhere else."""
@@ -132,7 +149,11 @@ def test_a_parent_of_cgroups_that_is_no_name(door, tmp_path, parent):
 )
 def test_settings_of_the_kernel(door, settings):
     """CVE-2022-0811, GHSA-w2j5, CVE-2024-3154: names and values that set something else, or for the host."""
-    watched = [Path("/proc/sys/kernel/core_pattern"), Path("/proc/sys/kernel/hostname"), Path("/proc/sys/vm/overcommit_memory")]
+    watched = [
+        Path("/proc/sys/kernel/core_pattern"),
+        Path("/proc/sys/kernel/hostname"),
+        Path("/proc/sys/vm/overcommit_memory"),
+    ]
     before = [path.read_bytes() for path in watched]
 
     done = door.run("busybox", "cat", "/proc/sys/kernel/core_pattern", host={"Sysctls": settings})

@@ -207,6 +207,25 @@ def test_what_comes_out_of_a_container_is_not_of_the_host(engine, door, canary):
         assert tar.getmember("d").issym()
 
 
+def test_a_copy_of_the_whole_root_of_a_running_container(door, started):
+    """CVE-2018-15664 and its kind: files without an end, that block or that are the kernel's, end no copy."""
+    name = started()
+    assert (
+        door.execute(
+            name, "sh", "-c", "mkfifo /pipe; ln -s /dev/zero /zero; mkdir /last; echo x > /last/file"
+        ).code
+        == 0
+    )
+
+    reply = door.ask("GET", f"/containers/{name}/archive", path="/")
+
+    assert reply.status == 200
+    with tarfile.open(fileobj=io.BytesIO(reply.body)) as tar:
+        names = [member.name.strip("/") for member in tar.getmembers()]
+    assert {"last/file", "pipe", "proc", "sys", "dev/null"} <= set(names)
+    assert not [item for item in names if item.startswith(("proc/", "sys/", "dev/pts/"))]
+
+
 @pytest.mark.parametrize("name", [".dockerignore", "Dockerfile"])
 def test_a_file_that_directs_a_build_is_a_link(engine, canary, tmp_path, name):
     """CVE-2022-4122, CVE-2022-4123, CVE-2025-9566: ignore files and Dockerfiles that are links of the context."""

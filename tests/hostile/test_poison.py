@@ -30,7 +30,9 @@ LIBRARIES = (
     "libnss_files.so.2 libnss_compat.so.2 libnss_dns.so.2 libnss_systemd.so.2 libnss_poison.so.2 libgcc_s.so.1 "
     "libc.so.6 libz.so.1 liblzma.so.5 libzstd.so.1 libcrypto.so.3 libpython3.so"
 ).split()
-PROGRAMS = "xz gzip unpigz pigz zstd bzip2 unxz git runc iptables nft modprobe python3 ldconfig mount tar".split()
+PROGRAMS = (
+    "xz gzip unpigz pigz zstd bzip2 unxz git runc iptables nft modprobe python3 ldconfig mount tar".split()
+)
 PROBE = {"Test": ["CMD", "true"], "Interval": 10**8, "Timeout": 5 * 10**9, "Retries": 1}
 
 
@@ -39,7 +41,9 @@ def modules():
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     places |= {place for place in sys.path if place.startswith("/")} | {"/", "/root"}
     names = {f"{name}.py" for name in (*sys.stdlib_module_names, "sitecustomize", "usercustomize")}
-    names |= {f"encodings/{name}" for name in os.listdir(os.path.join(os.path.dirname(os.__file__), "encodings"))}
+    names |= {
+        f"encodings/{name}" for name in os.listdir(os.path.join(os.path.dirname(os.__file__), "encodings"))
+    }
     for place in sorted(places):
         for name in sorted(names):
             if name.endswith(".py"):
@@ -51,7 +55,11 @@ def modules():
 def layer(tmp_path_factory):
     """A layer of poison, libraries included where there is a compiler."""
     entries = list(modules())
-    entries += [(f"{place}/{name}", FILE, SCRIPT) for name in PROGRAMS for place in ("usr/local/bin", "usr/sbin", "usr/bin")]
+    entries += [
+        (f"{place}/{name}", FILE, SCRIPT)
+        for name in PROGRAMS
+        for place in ("usr/local/bin", "usr/sbin", "usr/bin")
+    ]
     entries += [
         ("etc/nsswitch.conf", FILE, b"passwd: poison\ngroup: poison\nhosts: poison\n"),
         ("etc/ld.so.preload", FILE, b"/lib/libnss_poison.so.2\n"),
@@ -67,7 +75,9 @@ def layer(tmp_path_factory):
         data = (place / "poison.so").read_bytes()
         for where in ("lib", "lib64", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"):
             entries += [(f"{where}/{name}", FILE, data) for name in LIBRARIES]
-        entries += [(f"usr/lib/x86_64-linux-gnu/gconv/{name}.so", FILE, data) for name in ("UTF-16", "ISO8859-1")]
+        entries += [
+            (f"usr/lib/x86_64-linux-gnu/gconv/{name}.so", FILE, data) for name in ("UTF-16", "ISO8859-1")
+        ]
     return tar_of(*entries)
 
 
@@ -75,8 +85,18 @@ def layer(tmp_path_factory):
 def poisoned(engine, layer):
     """The image, with an environment that would lead a careless helper to it; no marker on the host afterwards."""
     environment = [
-        *("PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin", "LD_PRELOAD=/lib/libnss_poison.so.2", "LD_LIBRARY_PATH=/lib"),
-        *("PYTHONPATH=/root", "PYTHONHOME=/", "PYTHONSTARTUP=/root/os.py", "PYTHONINSPECT=1", "ENV=/etc/profile"),
+        *(
+            "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin",
+            "LD_PRELOAD=/lib/libnss_poison.so.2",
+            "LD_LIBRARY_PATH=/lib",
+        ),
+        *(
+            "PYTHONPATH=/root",
+            "PYTHONHOME=/",
+            "PYTHONSTARTUP=/root/os.py",
+            "PYTHONINSPECT=1",
+            "ENV=/etc/profile",
+        ),
         *("GCONV_PATH=/usr/lib/x86_64-linux-gnu/gconv", "LC_ALL=xx_XX.UTF-16", "LOCPATH=/usr/lib/locale"),
         *("TMPDIR=/root", "HOME=/root", "BASH_ENV=/etc/profile", "GIT_DIR=/root"),
     ]
@@ -88,7 +108,9 @@ def poisoned(engine, layer):
 
 def is_clean(door, name):
     """Nobody has used anything of it: no marker in the container."""
-    return all(item["Path"] != f"/{MARKER}" for item in door.ask("GET", f"/containers/{name}/changes").value() or ())
+    return all(
+        item["Path"] != f"/{MARKER}" for item in door.ask("GET", f"/containers/{name}/changes").value() or ()
+    )
 
 
 def test_start_and_exec_use_nothing_of_the_image(door, started, poisoned):
@@ -126,7 +148,10 @@ def test_copies_use_nothing_of_the_image(door, started, poisoned, runs):
     """CVE-2019-14271, CVE-2026-41567: cp in and out, also of archives that are compressed, export and diff."""
     name = started(poisoned) if runs else door.create(poisoned).value()["Id"]
     place = f"/containers/{name}/archive"
-    plain = tar_of(("f", FILE, b"x", 0o644, 1000), ("b\udcfcch".encode("utf-8", "surrogateescape").decode("latin-1"), FILE, b""))
+    plain = tar_of(
+        ("f", FILE, b"x", 0o644, 1000),
+        ("b\udcfcch".encode("utf-8", "surrogateescape").decode("latin-1"), FILE, b""),
+    )
 
     for data in (plain, *packed(plain)):
         assert door.ask("PUT", place, data, path="/tmp", copyUIDGID=1).status in (200, 400)

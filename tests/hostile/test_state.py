@@ -73,7 +73,9 @@ def test_nothing_is_in_reach_of_another_user(engine, in_use, uid):
     paths = [*every_path(engine.data_root), *every_path(engine.exec_root)]
     assert len(paths) > 50
 
-    told = as_user(uid, lambda: reachable(str(engine.data_root), str(engine.exec_root), str(engine.socket), *paths))
+    told = as_user(
+        uid, lambda: reachable(str(engine.data_root), str(engine.exec_root), str(engine.socket), *paths)
+    )
 
     assert told == "[]"
 
@@ -108,7 +110,9 @@ def test_what_a_build_unpacks_is_closed_while_it_runs(engine, tmp_path):
     """CVE-2025-4953: temporary files of a build, looked at while a step waits."""
     (tmp_path / "context").mkdir()
     (tmp_path / "context" / "secret").write_text("canary")
-    (tmp_path / "context" / "Dockerfile").write_text("FROM busybox\nCOPY secret /s\nRUN echo waiting; sleep 3\n")
+    (tmp_path / "context" / "Dockerfile").write_text(
+        "FROM busybox\nCOPY secret /s\nRUN echo waiting; sleep 3\n"
+    )
     process = engine.popen("build", "--no-cache", tmp_path / "context")
     try:
         while b"waiting" not in (line := process.stdout.readline()):

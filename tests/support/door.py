@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -86,7 +87,7 @@ class Door:
             raise
 
     def raw(self, data: bytes, timeout_s: float = _TIMEOUT_S) -> bytes:
-        """Send these bytes on a connection of their own; what is answered until its end or the first silence."""
+        """Send these bytes on a connection of their own; the first answer, or what there is of it."""
         answer = b""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout_s)
@@ -94,8 +95,8 @@ class Door:
             try:
                 sock.sendall(data)
                 sock.settimeout(2)
-                while piece := sock.recv(1 << 16):
-                    answer += piece
+                while (piece := sock.recv(1 << 16)) and not _is_whole(answer := answer + piece):
+                    pass
             except (TimeoutError, ConnectionError):
                 pass
         return answer
@@ -147,3 +148,9 @@ class Door:
             while piece := sock.recv(1 << 16):
                 answer += piece
         return answer
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.lower().partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: ([0-9]+)", head)
+    return bool(end) and length is not None and len(body) >= int(length[1])

@@ -72,7 +72,7 @@ def _root_of(pid: int) -> RootedDir:
 
 
 def kernel_devices(view: Mapping[str, Any]) -> frozenset[int]:
-    """Devices of file systems in the view that hold no files but the kernel's words: /proc, /sys and their like.
+    """Devices of the view's file systems that hold no files but the kernel's words: /proc, /sys and such.
 
     A copy of a running container's root must not read them: some block, some never end, some have effects.
     """
