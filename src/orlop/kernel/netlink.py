@@ -185,8 +185,6 @@ class NetlinkSocket:
                 if number and problem is None:
                     problem = NetlinkError(number, _extended(payload, flags), sequence - first)
                 awaited.discard(sequence)
-                if number and sequence - first < 0:
-                    awaited.clear()
         if problem is not None:
             raise problem
 

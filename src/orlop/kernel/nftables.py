@@ -3,19 +3,14 @@
     with NftSocket() as nft:
         nft.commit([new_table(table), new_chain(...), new_rule(table, "forward", [*iifname("br0"), DROP])])
 
-Only the expressions that a firewall for containers needs. A rule is a list of expressions; those
-that load something put it into registers, those that compare or look up read them. Numbers are
-in network order throughout.
-
 Source: linux/netfilter/nf_tables.h.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orlop.kernel.netlink import (
@@ -28,64 +23,43 @@ from orlop.kernel.netlink import (
     parse_attributes,
     text,
 )
+from orlop.kernel.nftrules import Expression, be32
 
 __all__ = [
-    "ACCEPT",
-    "DROP",
-    "ESTABLISHED",
-    "FROM_DNAT",
-    "MASQUERADE",
-    "TO_LOCAL",
     "BaseChain",
-    "Expression",
     "NftSocket",
     "SetSpec",
     "add_elements",
+    "add_networks",
     "delete_elements",
+    "delete_networks",
     "delete_table",
-    "dnat_by_map",
-    "flush_chain",
-    "in_set",
-    "interface",
-    "is_from",
-    "is_protocol",
-    "is_to",
-    "jump",
     "new_chain",
     "new_rule",
     "new_set",
     "new_table",
-    "remove_chain",
+    "pack",
 ]
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
-_NEWCHAIN, _DELCHAIN = 3, 5
-_NEWRULE, _DELRULE = 6, 8
+_NEWCHAIN = 3
+_NEWRULE = 6
 _NEWSET = 9
 _NEWSETELEM, _DELSETELEM = 12, 14
 _FAMILY_INET = 1
 _APPEND = 0x800
 _NAME = 1  # of tables, and the table's name in everything else
 
-_REG_VERDICT, _REG1, _REG2 = 0, 8, 9  # NFT_REG32_00 and on: four bytes each
-_CMP_EQ, _CMP_NEQ = 0, 1
-_META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO = 6, 7, 15, 16
-_CT_STATE, _CT_STATUS = 0, 2
-_STATE_ESTABLISHED_RELATED = 0x2 | 0x4
-_IPS_DST_NAT = 1 << 5
-_FIB_DADDR, _FIB_ADDRTYPE, _RTN_LOCAL = 1 << 1, 3, 2
-_BASE_NETWORK, _BASE_TRANSPORT = 1, 2
-_NF_DROP, _NF_ACCEPT, _NFT_JUMP, _NFT_RETURN = 0, 1, -3, -5
+_NF_DROP, _NF_ACCEPT = 0, 1
 _SET_INTERVAL, _SET_MAP, _SET_CONCAT = 0x4, 0x8, 0x80
-_IFNAMSIZ = 16
+_INTERVAL_END = 1
 _TYPE_IFNAME = 41
 _HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
 
-Expression = tuple[bytes, ...]
-"""One or more encoded expressions that belong together: a match, or a statement."""
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +85,7 @@ class SetSpec:
     data: tuple[int, ...] = ()
     key_types: tuple[int, ...] = ()
     data_types: tuple[int, ...] = ()
+    is_interval: bool = False  # keys are ranges: see `range_elements`
 
 
 def pack(*fields: bytes) -> bytes:
@@ -135,20 +110,10 @@ def new_chain(table: str, name: str, base: BaseChain | None = None) -> Message:
     """A chain; a plain one is entered by `jump`. Fine when it is there."""
     payload = text(_NAME, table) + text(3, name)
     if base is not None:
-        hook = _be32(1, _HOOKS[base.hook]) + attribute(2, struct.pack("!i", base.priority))
+        hook = be32(1, _HOOKS[base.hook]) + attribute(2, struct.pack("!i", base.priority))
         payload += nested(4, hook) + text(7, base.kind)
-        payload += _be32(5, _NF_DROP if base.drops_by_default else _NF_ACCEPT)
+        payload += be32(5, _NF_DROP if base.drops_by_default else _NF_ACCEPT)
     return _change(_NEWCHAIN, payload, CREATE)
-
-
-def flush_chain(table: str, name: str) -> Message:
-    """Remove all rules of a chain."""
-    return _change(_DELRULE, text(_NAME, table) + text(2, name))
-
-
-def remove_chain(table: str, name: str) -> Message:
-    """Remove an empty chain that nothing jumps to."""
-    return _change(_DELCHAIN, text(_NAME, table) + text(3, name))
 
 
 def new_rule(table: str, chain: str, expressions: Iterable[Expression]) -> Message:
@@ -160,36 +125,56 @@ def new_rule(table: str, chain: str, expressions: Iterable[Expression]) -> Messa
 def new_set(table: str, spec: SetSpec, number: int) -> Message:
     """A named set or map; `number` is unique in the transaction. Fine when it is there."""
     flags = (_SET_MAP if spec.data else 0) | (_SET_CONCAT if len(spec.key) > 1 else 0)
-    payload = text(_NAME, table) + text(2, spec.name) + _be32(3, flags)
-    payload += _be32(4, _type_of(spec.key_types)) + _be32(5, _length_of(spec.key))
+    flags |= _SET_INTERVAL if spec.is_interval else 0
+    payload = text(_NAME, table) + text(2, spec.name) + be32(3, flags)
+    payload += be32(4, _type_of(spec.key_types)) + be32(5, _length_of(spec.key))
     if spec.data:
-        payload += _be32(6, _type_of(spec.data_types)) + _be32(7, _length_of(spec.data))
+        payload += be32(6, _type_of(spec.data_types)) + be32(7, _length_of(spec.data))
     if len(spec.key) > 1:
-        fields = [nested(1, _be32(1, length)) for length in spec.key]
+        fields = [nested(1, be32(1, length)) for length in spec.key]
         payload += nested(9, nested(2, *fields))
     if spec.key_types == (_TYPE_IFNAME,):  # for `nft list`, which takes keys for network order otherwise
         payload += attribute(13, bytes([0, 4]) + struct.pack("=I", 1))
-    return _change(_NEWSET, payload + _be32(10, number), CREATE)
+    return _change(_NEWSET, payload + be32(10, number), CREATE)
 
 
 def add_elements(table: str, name: str, elements: Iterable[tuple[bytes, bytes]]) -> Message:
     """Put (key, datum) into a map, or (key, b"") into a set. EEXIST for a key that leads elsewhere."""
-    return _elements(_NEWSETELEM, table, name, elements, CREATE)
+    return _elements(_NEWSETELEM, table, name, map(_element, elements), CREATE)
 
 
 def delete_elements(table: str, name: str, keys: Iterable[bytes]) -> Message:
     """Take keys out; ENOENT when one is not there."""
-    return _elements(_DELSETELEM, table, name, [(key, b"") for key in keys], 0)
+    return _elements(_DELSETELEM, table, name, (_element((key, b"")) for key in keys), 0)
 
 
-def _elements(
-    kind: int, table: str, name: str, elements: Iterable[tuple[bytes, bytes]], flags: int
-) -> Message:
-    encoded = []
-    for key, datum in elements:
-        value = nested(1, attribute(1, key))
-        encoded.append(nested(1, value + (nested(2, attribute(1, datum)) if datum else b"")))
-    return _change(kind, text(1, table) + text(2, name) + nested(3, *encoded), flags)
+def add_networks(table: str, name: str, networks: Iterable[Network]) -> Message:
+    """Put address ranges into an interval set."""
+    return _elements(_NEWSETELEM, table, name, _ranges(networks), CREATE)
+
+
+def delete_networks(table: str, name: str, networks: Iterable[Network]) -> Message:
+    """Take address ranges out; ENOENT when one is not there."""
+    return _elements(_DELSETELEM, table, name, _ranges(networks), 0)
+
+
+def _element(item: tuple[bytes, bytes]) -> bytes:
+    key, datum = item
+    return nested(1, nested(1, attribute(1, key)) + (nested(2, attribute(1, datum)) if datum else b""))
+
+
+def _ranges(networks: Iterable[Network]) -> Iterator[bytes]:
+    """A range is its first address, and the one behind its last, marked as an end."""
+    for network in networks:
+        yield _element((network.network_address.packed, b""))
+        behind = int(network.broadcast_address) + 1
+        if behind < 1 << network.max_prefixlen:
+            end = behind.to_bytes(network.max_prefixlen // 8, "big")
+            yield nested(1, nested(1, attribute(1, end)) + be32(3, _INTERVAL_END))
+
+
+def _elements(kind: int, table: str, name: str, elements: Iterable[bytes], flags: int) -> Message:
+    return _change(kind, text(1, table) + text(2, name) + nested(3, *elements), flags)
 
 
 def _change(kind: int, payload: bytes, flags: int = 0) -> Message:
@@ -198,10 +183,6 @@ def _change(kind: int, payload: bytes, flags: int = 0) -> Message:
 
 def _generic(family: int, resource: int = 0) -> bytes:
     return struct.pack("!BBH", family, 0, resource)
-
-
-def _be32(kind: int, value: int) -> bytes:
-    return attribute(kind, struct.pack("!I", value & 0xFFFFFFFF))
 
 
 def _type_of(types: Sequence[int]) -> int:
@@ -214,128 +195,6 @@ def _type_of(types: Sequence[int]) -> int:
 
 def _length_of(fields: Sequence[int]) -> int:
     return fields[0] if len(fields) == 1 else sum(-(-length // 4) * 4 for length in fields)
-
-
-# --- expressions ------------------------------------------------------------------------------
-
-
-def _expression(name: str, *values: bytes) -> bytes:
-    return text(1, name) + nested(2, *values)
-
-
-def _meta(key: int, register: int = _REG1) -> bytes:
-    return _expression("meta", _be32(1, register), _be32(2, key))
-
-
-def _compare(value: bytes, operator: int = _CMP_EQ) -> bytes:
-    return _expression("cmp", _be32(1, _REG1), _be32(2, operator), nested(3, attribute(1, value)))
-
-
-def _payload(base: int, offset: int, length: int, register: int = _REG1) -> bytes:
-    return _expression("payload", _be32(1, register), _be32(2, base), _be32(3, offset), _be32(4, length))
-
-
-def _bitmask(mask: bytes) -> bytes:
-    zero = bytes(len(mask))
-    return _expression(
-        "bitwise",
-        _be32(1, _REG1),
-        _be32(2, _REG1),
-        _be32(3, len(mask)),
-        nested(4, attribute(1, mask)),
-        nested(5, attribute(1, zero)),
-    )
-
-
-def _verdict(code: int, chain: str = "") -> bytes:
-    value = _be32(1, code) + (text(2, chain) if chain else b"")
-    return _expression("immediate", _be32(1, _REG_VERDICT), nested(2, nested(2, value)))
-
-
-def _native_mask(mask: int) -> Expression:
-    """Connection-tracking words are numbers in the host's order."""
-    return (_bitmask(struct.pack("=I", mask)), _compare(bytes(4), _CMP_NEQ))
-
-
-ACCEPT: Expression = (_verdict(_NF_ACCEPT),)
-DROP: Expression = (_verdict(_NF_DROP),)
-RETURN: Expression = (_verdict(_NFT_RETURN),)
-MASQUERADE: Expression = (_expression("masq"),)
-ESTABLISHED: Expression = (
-    _expression("ct", _be32(1, _REG1), _be32(2, _CT_STATE)),
-    *_native_mask(_STATE_ESTABLISHED_RELATED),
-)
-FROM_DNAT: Expression = (
-    _expression("ct", _be32(1, _REG1), _be32(2, _CT_STATUS)),
-    *_native_mask(_IPS_DST_NAT),
-)
-TO_LOCAL: Expression = (
-    _expression("fib", _be32(1, _REG1), _be32(2, _FIB_ADDRTYPE), _be32(3, _FIB_DADDR)),
-    _compare(struct.pack("=I", _RTN_LOCAL)),
-)
-
-
-def jump(chain: str) -> Expression:
-    """Go through another chain, then on."""
-    return (_verdict(_NFT_JUMP, chain),)
-
-
-def interface(direction: str, name: str, *, is_not: bool = False) -> Expression:
-    """The packet comes in (`in`) or goes out (`out`) by an interface, or does not."""
-    key = _META_IIFNAME if direction == "in" else _META_OIFNAME
-    return (_meta(key), _compare(name.encode().ljust(_IFNAMSIZ, b"\0"), _CMP_NEQ if is_not else _CMP_EQ))
-
-
-def in_set(direction: str, name: str, *, is_not: bool = False) -> Expression:
-    """The interface's name is in a set."""
-    key = _META_IIFNAME if direction == "in" else _META_OIFNAME
-    flags = _be32(5, int(is_not))
-    return (_meta(key), _expression("lookup", text(1, name), _be32(2, _REG1), flags))
-
-
-def is_protocol(version: int) -> Expression:
-    """The packet is of IP version 4 or 6."""
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    return (_meta(_META_NFPROTO), _compare(bytes([family if version == 4 else 10])))
-
-
-def is_from(network: ipaddress.IPv4Network | ipaddress.IPv6Network, *, is_not: bool = False) -> Expression:
-    """The source address is in a network."""
-    return _address(network, 12 if network.version == 4 else 8, is_not)
-
-
-def is_to(network: ipaddress.IPv4Network | ipaddress.IPv6Network, *, is_not: bool = False) -> Expression:
-    """The destination address is in a network."""
-    return _address(network, 16 if network.version == 4 else 24, is_not)
-
-
-def _address(network: ipaddress.IPv4Network | ipaddress.IPv6Network, offset: int, is_not: bool) -> Expression:
-    length = network.max_prefixlen // 8
-    value = network.network_address.packed
-    if length == 4:
-        steps = (_payload(_BASE_NETWORK, offset, 4), _bitmask(network.netmask.packed))
-        return (*is_protocol(4), *steps, _compare(value, _CMP_NEQ if is_not else _CMP_EQ))
-    steps = (_payload(_BASE_NETWORK, offset, 16), _bitmask(network.netmask.packed))
-    return (*is_protocol(6), *steps, _compare(value, _CMP_NEQ if is_not else _CMP_EQ))
-
-
-def dnat_by_map(version: int, name: str, *, with_address: bool) -> Expression:
-    """Send the packet to where a map says: [address .] protocol . port leads to address . port.
-
-    Packets that are not in the map go on.
-    """
-    address = 4 if version == 4 else 16
-    key: list[bytes] = [*is_protocol(version)]
-    register = _REG1
-    if with_address:
-        key.append(_payload(_BASE_NETWORK, 16 if version == 4 else 24, address, register))
-        register += address // 4
-    key.append(_meta(_META_L4PROTO, register))
-    key.append(_payload(_BASE_TRANSPORT, 2, 2, register + 1))
-    lookup = _expression("lookup", text(1, name), _be32(2, _REG1), _be32(3, _REG1))
-    family = 2 if version == 4 else 10
-    nat = _expression("nat", _be32(1, 1), _be32(2, family), _be32(3, _REG1), _be32(5, _REG1 + address // 4))
-    return (*key, lookup, nat)
 
 
 # --- the kernel -------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _GETADDR = 20, 22
 _NEWROUTE, _GETROUTE = 24, 26
 _NEWNEIGH = 28
@@ -72,9 +72,8 @@ _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_PEER = 1
 _MACVLAN_MODE = 1
 _MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
-_BR_FORWARD_DELAY, _BR_AGEING, _BR_VLAN_FILTERING = 1, 4, 7
-_BRPORT_MODE, _BRPORT_GUARD, _BRPORT_ISOLATED = 4, 5, 33
-_BRPORT_LEARNING = 8
+_BR_FORWARD_DELAY = 1
+_BRPORT_MODE, _BRPORT_ISOLATED = 4, 33
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _ADDR_GEN_NONE = 1
 
@@ -179,7 +178,7 @@ def port_settings(index: int, *, hairpin: bool = False, isolated: bool = False) 
     """How a bridge treats one of its ports."""
     values = u8(_BRPORT_MODE, int(hairpin)) + u8(_BRPORT_ISOLATED, int(isolated))
     payload = _LINK.pack(socket.AF_BRIDGE, 0, index, 0, 0) + nested(_IFLA_PROTINFO, values)
-    return Message(_NEWLINK, ACK, payload)
+    return Message(_SETLINK, ACK, payload)
 
 
 def delete_link(index: int) -> Message:

@@ -16,29 +16,31 @@ import pytest
 from orlop.kernel import namespaces
 from orlop.kernel.netlink import NetlinkError
 from orlop.kernel.nftables import (
-    ACCEPT,
-    DROP,
-    ESTABLISHED,
-    FROM_DNAT,
-    MASQUERADE,
-    TO_LOCAL,
     BaseChain,
     NftSocket,
     SetSpec,
     add_elements,
     delete_elements,
     delete_table,
+    new_chain,
+    new_rule,
+    new_set,
+    new_table,
+    pack,
+)
+from orlop.kernel.nftrules import (
+    ACCEPT,
+    DROP,
+    ESTABLISHED,
+    FROM_DNAT,
+    MASQUERADE,
+    TO_LOCAL,
     dnat_by_map,
     in_set,
     interface,
     is_from,
     is_to,
     jump,
-    new_chain,
-    new_rule,
-    new_set,
-    new_table,
-    pack,
 )
 from orlop.kernel.rtnetlink import RouteSocket, change_link
 
