@@ -145,7 +145,7 @@ class FakeRegistry:
         if answer is None:
             request.body = await read_body(request)
             answer = self.behave(request)
-        elif isinstance(answer, Reply) and method != "PATCH":
+        elif isinstance(answer, Reply) and method != "PATCH" and not request.body:
             request.body = await read_body(request)
         if isinstance(answer, bytes):
             writer.write(answer)
