@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orlop.aio.proxy import masked_proxy
@@ -81,6 +81,7 @@ class Settings:
     dns_search: tuple[str, ...] = ()
     shutdown_timeout_s: int = 15
     stats_interval_s: int = 60
+    image_gc: Mapping[str, str] = field(default_factory=dict)
     metrics_address: str = ""
     notes: tuple[str, ...] = ()
 
@@ -258,31 +259,18 @@ def _shown(value: Any) -> str:
 def _settings(values: Values) -> Settings:
     if values.get("userns-remap") and values.get("default-userns-mode"):
         raise InvalidInput("--userns-remap and --default-userns-mode exclude one another")
-    is_debug = bool(values.get("debug", False))
     driver = values.get("log-driver", "json-file")
     _check_log(driver, dict(_pairs(values, "log-opt")))
     mode = values.get("default-cgroupns-mode", "private")
     if mode not in ("private", "host"):
         raise InvalidInput(f"invalid default cgroup namespace: {mode}")
-    return Settings(
+    settings = Settings(
         hosts=tuple(values.get("host", ())),
         data_root=_directory(values.get("data-root") or values.get("graph") or DEFAULT_DATA_ROOT),
         exec_root=_directory(values.get("exec-root") or DEFAULT_EXEC_ROOT),
         pidfile=values.get("pidfile", ""),
-        is_debug=is_debug,
-        log_level="debug" if is_debug else values.get("log-level", "info"),
-        log_format=_word(values, "log-format", ("text", "json")),
         group=values.get("group", "docker"),
         labels=tuple(values.get("label", ())),
-        insecure_registries=tuple(values.get("insecure-registry", ())),
-        registry_mirrors=tuple(values.get("registry-mirror", ())),
-        registry_config_dirs=tuple(_directory(path) for path in values.get("registry-config-dir", ())),
-        blocked_registries=tuple(values.get("blocked-registry", ())),
-        search_index=values.get("search-index", ""),
-        http_proxy=values.get("http-proxy"),
-        https_proxy=values.get("https-proxy"),
-        no_proxy=values.get("no-proxy"),
-        max_download_attempts=_download_attempts(values),
         has_init=values.get("init", False),
         runtimes=tuple(_runtime(item) for item in values.get("add-runtime", ())),
         default_runtime=values.get("default-runtime", ""),
@@ -305,17 +293,46 @@ def _settings(values: Values) -> Settings:
         userns_remap=values.get("userns-remap", ""),
         default_security=_word(values, "default-security", ("docker", "hardened")),
         seccomp_profile=values.get("seccomp-profile") or "builtin",
-        max_downloads=max(values.get("max-concurrent-downloads", 3), 1),
-        max_uploads=max(values.get("max-concurrent-uploads", 5), 1),
         keeps_containers=values.get("live-restore", True),
         cdi_spec_dirs=_cdi_spec_dirs(values),
         dns=tuple(values.get("dns", ())),
         dns_options=tuple(values.get("dns-opt", ())),
         dns_search=tuple(values.get("dns-search", ())),
         shutdown_timeout_s=values.get("shutdown-timeout", 15),
-        stats_interval_s=max(values.get("stats-interval", 60), 0),
-        metrics_address=_metrics_address(values.get("metrics-addr", "")),
         notes=tuple(f"--{name} has no effect" for name in values if not BY_NAME[name].has_effect),
+    )
+    return _with_registries(_with_telling(settings, values), values)
+
+
+def _with_telling(settings: Settings, values: Values) -> Settings:
+    """What the engine tells of itself."""
+    is_debug = bool(values.get("debug", False))
+    return replace(
+        settings,
+        is_debug=is_debug,
+        log_level="debug" if is_debug else values.get("log-level", "info"),
+        log_format=_word(values, "log-format", ("text", "json")),
+        stats_interval_s=max(values.get("stats-interval", 60), 0),
+        image_gc=_image_gc(values),
+        metrics_address=_metrics_address(values.get("metrics-addr", "")),
+    )
+
+
+def _with_registries(settings: Settings, values: Values) -> Settings:
+    """How registries are reached."""
+    return replace(
+        settings,
+        insecure_registries=tuple(values.get("insecure-registry", ())),
+        registry_mirrors=tuple(values.get("registry-mirror", ())),
+        registry_config_dirs=tuple(_directory(path) for path in values.get("registry-config-dir", ())),
+        blocked_registries=tuple(values.get("blocked-registry", ())),
+        search_index=values.get("search-index", ""),
+        http_proxy=values.get("http-proxy"),
+        https_proxy=values.get("https-proxy"),
+        no_proxy=values.get("no-proxy"),
+        max_download_attempts=_download_attempts(values),
+        max_downloads=max(values.get("max-concurrent-downloads", 3), 1),
+        max_uploads=max(values.get("max-concurrent-uploads", 5), 1),
     )
 
 
@@ -327,6 +344,15 @@ def _word(values: Values, name: str, known: tuple[str, ...]) -> str:
             f'invalid argument "{word[:60]}" for "--{name}" flag: {" or ".join(known)} is wanted'
         )
     return word
+
+
+def _image_gc(values: Values) -> dict[str, str]:
+    options = dict(_pairs(values, "image-gc"))
+    if options:
+        from orlop.images.budget import parse_budget
+
+        parse_budget(options)
+    return options
 
 
 def _metrics_address(text: str) -> str:

@@ -54,7 +54,7 @@ def test_module_says_what_it_holds(path):
 
 
 def test_environment_is_read_only_at_the_edges():
-    allowed = re.compile(r"(daemon|zygote|oci_runtime|cli/|client/)")
+    allowed = re.compile(r"(daemon|zygote|oci_runtime|registry_daemon|cli/|client/)")
 
     readers = [
         name_of(path)
@@ -79,6 +79,48 @@ def test_test_modules_have_names_of_their_own():
     names = [path.name for path in (SRC.parents[1] / "tests").rglob("test_*.py")]
 
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_an_error_that_somebody_must_act_on_says_what_to_do():
+    """Damage and shortage are the operator's: a remedy of the class, or a hint at every place that raises it."""
+    trees = {path: ast.parse(path.read_text()) for path in MODULES}
+    owned = {"CORRUPT", "EXHAUSTED"}
+
+    silent = set()
+    for tree in trees.values():
+        for owner in ast.walk(tree):
+            if (
+                isinstance(owner, ast.ClassDef)
+                and words_of(owner, "kind") & owned
+                and not words_of(owner, "remedy")
+            ):
+                silent |= {
+                    f"{name_of(place)}: {owner.name}"
+                    for place, other in trees.items()
+                    for node in ast.walk(other)
+                    if isinstance(node, ast.Call)
+                    and getattr(node.func, "id", "") == owner.name
+                    and not any(keyword.arg == "hint" for keyword in node.keywords)
+                }
+
+    assert silent == set()
+
+
+def words_of(owner: ast.ClassDef, name: str) -> set[str]:
+    """The names and constants in what a class attribute is set to."""
+    values = [
+        node.value
+        for node in owner.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and name
+        in {getattr(target, "id", "") for target in getattr(node, "targets", [getattr(node, "target", None)])}
+    ]
+    return {
+        str(getattr(part, "attr", getattr(part, "value", "")))
+        for value in values
+        if value is not None
+        for part in ast.walk(value)
+    }
 
 
 def test_every_code_of_an_error_belongs_to_one_class():

@@ -26,6 +26,8 @@ _STATUS = {
     Kind.CORRUPT: 500,
     Kind.INTERNAL: 500,
 }
+_MAKE_ROOM = "make room with docker system prune, or give the data root a larger disk"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OURS = (Kind.INTERNAL, Kind.CORRUPT, Kind.EXHAUSTED)  # somebody here must act, not the client alone
 
 
@@ -38,7 +40,7 @@ def status_of(error: BaseException) -> int:
     if isinstance(error, OrlopError):
         own = error.facts.get("http_status")
         return own if isinstance(own, int) else _STATUS[error.kind]
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in _FULL:
         return _STATUS[Kind.EXHAUSTED]
     return 500
 
@@ -52,7 +54,8 @@ def error_message(error: BaseException) -> str:
     if isinstance(error, OrlopError):
         return str(error) or error.code
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror.lower()}{f': {error.filename}' if error.filename else ''}"
+        text = f"{error.strerror.lower()}{f': {error.filename}' if error.filename else ''}"
+        return f"{text} ({_MAKE_ROOM})" if error.errno in _FULL else text
     text = str(error)
     return f"internal error: {type(error).__name__}{f': {text}' if text else ''}"
 

@@ -23,6 +23,7 @@ class Forbidden(OrlopError):
 
     kind = Kind.FORBIDDEN
     code = "forbidden-origin"
+    remedy = "programs that are no browsers send neither Origin nor Sec-Fetch-Site"
 
 
 def check_origin(headers: Mapping[str, str], peer: Peer, allowed_names: frozenset[str] = frozenset()) -> None:

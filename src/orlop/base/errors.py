@@ -41,11 +41,12 @@ class OrlopError(Exception):
 
     kind: ClassVar[Kind] = Kind.INTERNAL
     code: ClassVar[str] = "internal"
+    remedy: ClassVar[str | None] = None  # the hint of errors of this class that bring none
 
     def __init__(self, message: str, *, hint: str | None = None, **facts: object) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.remedy
         self.facts = facts
 
     def __str__(self) -> str:

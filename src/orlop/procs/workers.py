@@ -26,6 +26,7 @@ class WorkerDied(OrlopError):
 
     kind: ClassVar[Kind] = Kind.INTERNAL
     code: ClassVar[str] = "worker-died"
+    remedy: ClassVar[str | None] = "try again; the log of the engine and dmesg tell whether memory ran out"
 
 
 class Workers(Protocol):

@@ -70,6 +70,9 @@ class SupervisorLost(OrlopError):
 
     kind: ClassVar[Kind] = Kind.UNAVAILABLE
     code: ClassVar[str] = "supervisor-lost"
+    remedy: ClassVar[str | None] = (
+        "start the container again; the log of the engine and dmesg tell whether memory ran out"
+    )
 
 
 class TaskStuck(OrlopError):

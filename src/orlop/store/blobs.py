@@ -77,6 +77,7 @@ class BlobCorrupt(OrlopError):
 
     kind = Kind.CORRUPT
     code = "blob-corrupt"
+    remedy = "remove the image and pull or build it again; orlop fsck tells what else is damaged"
 
 
 class TooLarge(OrlopError):

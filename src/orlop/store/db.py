@@ -62,6 +62,7 @@ class DatabaseCorrupt(OrlopError):
 
     kind = Kind.CORRUPT
     code = "database-corrupt"
+    remedy = "stop the engine and restore the data root from a backup; orlop fsck tells what is damaged"
 
 
 class DatabaseClosed(OrlopError):
@@ -83,6 +84,7 @@ class StoreFull(OrlopError):
 
     kind = Kind.EXHAUSTED
     code = "store-full"
+    remedy = "make room with docker system prune, or give the data root a larger disk"
 
 
 class Tx:

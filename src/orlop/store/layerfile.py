@@ -33,6 +33,7 @@ class LayerCorrupt(OrlopError):
 
     kind = Kind.CORRUPT
     code = "layer-corrupt"
+    remedy = "remove the image and pull or build it again; orlop fsck tells what else is damaged"
 
 
 @dataclass(frozen=True, slots=True)

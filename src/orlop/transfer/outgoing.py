@@ -43,6 +43,7 @@ class LayerDamaged(OrlopError):
 
     kind = Kind.CORRUPT
     code = "layer-damaged"
+    remedy = "remove the image and pull or build it again; orlop fsck tells what else is damaged"
 
 
 class LayerFiles(Protocol):

@@ -80,6 +80,7 @@ class ErofsError(OrlopError):
 
     kind = Kind.CORRUPT
     code = "layer-index-corrupt"
+    remedy = "remove the image and pull or build it again; orlop fsck tells what else is damaged"
 
 
 def encode_superblock(

@@ -108,7 +108,11 @@ def test_routes_exist_only_in_their_versions():
         (Conflict("in use"), 409, "in use"),
         (OrlopError("odd", http_status=418), 418, "odd"),
         (ValueError("secret path"), 500, "internal error: ValueError: secret path"),
-        (OSError(28, "No space left on device"), 507, "no space left on device"),
+        (
+            OSError(28, "No space left on device"),
+            507,
+            "no space left on device (make room with docker system prune, or give the data root a larger disk)",
+        ),
     ],
 )
 def test_errors_become_dockers_json(error, status, message):
