@@ -21,7 +21,7 @@ from orlop.procs.channel import Channel
 from orlop.procs.heap import settle_heap
 from orlop.procs.title import remember_place
 from orlop.procs.worker import Job, run_worker
-from orlop.runtime import supervisor
+from orlop.runtime import role
 
 __all__ = ["JOBS", "SEALED", "load_jobs", "main"]
 
@@ -34,6 +34,8 @@ JOBS: dict[str, str] = {
     "files.export": "orlop.engine.copyjobs:export",
     "files.extract": "orlop.engine.copyjobs:extract",
     "files.stat": "orlop.engine.copyjobs:stat_path",
+    "images.attach": "orlop.store.hostmountjobs:attach_tree",
+    "images.detach": "orlop.store.hostmountjobs:detach_tree",
     "layers.difference": "orlop.store.comparejobs:difference",
     "layers.index": "orlop.store.layerjobs:index",
     "layers.inventory": "orlop.store.comparejobs:inventory",
@@ -67,17 +69,17 @@ def main(channel_fd: int) -> None:
         return run_worker(jobs, Channel(socket.socket(fileno=fds[0])), payload, fds[1:], SEALED)
 
     def supervise(payload: dict[str, Any], fds: list[int]) -> int:
-        return supervisor.main(payload, fds, drivers=ExternalDriver)
+        return role.main(payload, fds, drivers=ExternalDriver)
 
     roles: dict[str, forker.Role] = {"worker": worker, "supervisor": supervise}
     channel = Channel(socket.socket(fileno=channel_fd))
     channel.socket.set_inheritable(False)
     os.chdir("/")
     remember_place()
-    supervisor.warm_up()
+    role.warm_up()
     sealing.prepare()
     settle_heap()
-    forker.serve(channel, roles, {"supervisor": supervisor.rehearse})
+    forker.serve(channel, roles, {"supervisor": role.rehearse})
 
 
 def load_jobs() -> dict[str, Job]:
