@@ -13,7 +13,7 @@ help:  ## this list
 demo: setup  ## build an image from a Dockerfile, run it, look at it; no registry needed
 	@tools/demo
 
-test: setup check root system faults  ## everything, root parts included
+test: setup check root system hostile faults  ## everything, root parts included
 
 check: setup  ## format, lint, types, import contracts, dependencies, spelling, unit + property + house tests
 	$(VENV)/bin/ruff format --check src tests bench
@@ -29,6 +29,9 @@ root: setup  ## tests that need root: mounts, namespaces, cgroups
 
 system: setup  ## a real engine with real clients
 	$(PYTEST) tests/system $(AGAIN)
+
+hostile: setup  ## hostile images and racing processes
+	$(PYTEST) tests/hostile $(AGAIN)
 
 faults: setup  ## kill the engine at every failpoint, restart, look for damage
 	$(PYTEST) tests/faults $(AGAIN)
@@ -48,4 +51,4 @@ $(VENV)/.done: pyproject.toml tools/setup
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build src/*.egg-info
 
-.PHONY: help demo test check root system faults compat bench setup clean
+.PHONY: help demo test check root system hostile faults compat bench setup clean

@@ -244,24 +244,22 @@ WORDS = [
     "nan",
     "true",
 ]
-STREAMS = {
-    "SystemEvents",
-    "ContainerAttachWebsocket",
-    "ContainerAttach",
-    "SystemPing",
-    "ImagePush",
-    "ImageCreate",  # would ask a registry
-    "DistributionInspect",
-    "SystemAuth",
-}
+STREAMS = {"SystemEvents", "ContainerAttachWebsocket", "ContainerAttach", "SystemPing"}
+REMOTE = {"ImagePush", "ImageCreate", "DistributionInspect", "SystemAuth"}  # they would ask a registry
+
+
+def is_tried(route):
+    return (
+        route.operation not in STREAMS | REMOTE
+        and "prune" not in route.path
+        and not route.handler.__module__.endswith("remote_images")
+    )
 
 
 @pytest.mark.parametrize("part", range(3))
 def test_every_route_with_odd_names_and_parameters(door, target, part):
     """CVE-2014-9357, CVE-2024-36620: ids, paths and parameters of every operation there is."""
-    routes = [
-        route for route in build_routes() if route.operation not in STREAMS and "prune" not in route.path
-    ]
+    routes = [route for route in build_routes() if is_tried(route)]
     for number, route in enumerate(routes[part::3]):
         for turn, word in enumerate(WORDS):
             own = IDS[(turn + number) % len(IDS)]
