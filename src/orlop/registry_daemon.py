@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--public-url", default="", help="how clients reach this server, for the token endpoint")
     add("--read-only", action="store_true", help="serve only")
     add("--delete", action="store_true", help="allow deletion of tags, manifests and blobs")
-    add("--allow-sparse", action="store_true", help="accept indexes whose manifests are not all here")
+    add("--allow-sparse", action="store_true", help="accept manifests that name what is not here")
     add("--metrics", action="store_true", help="serve Prometheus metrics at /metrics")
     add("--max-blob-size", type=int, default=0, help="largest blob in bytes; 0 is any")
     add("--chunk-min-size", type=int, default=0, help="smallest chunk that clients are asked to send")

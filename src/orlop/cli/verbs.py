@@ -23,6 +23,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("export", "Export a container's filesystem as a tar archive"),
     "fsck": ("fsck", "Check what is stored, while the engine is stopped"),
     "history": ("history", "Show the history of an image"),
+    "image-diff": ("image_diff", "image diff: how an image differs from another"),
+    "image-gc": ("image_keep", "image gc: remove the longest unused images and build cache"),
+    "image-layers": ("image_layers", "image layers: what every layer adds, changes and wastes"),
+    "image-mount": ("image_keep", "image mount: show an image as a read-only directory"),
+    "image-pin": ("image_keep", "image pin: keep images from automatic removal"),
+    "image-unmount": ("image_keep", "image unmount: take mounted images away"),
+    "image-unpin": ("image_keep", "image unpin: let images be removed automatically again"),
     "images": ("images", "List images"),
     "info": ("info", "Display system-wide information"),
     "inspect": ("inspect", "Return low-level information on containers and images"),
@@ -39,6 +46,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "pull": ("pull", "Download an image from a registry"),
     "push": ("push", "Upload an image to a registry"),
     "referrers": ("remote", "List what refers to an image in its registry"),
+    "registry": ("registry", "Run a registry server in the foreground"),
     "rename": ("state", "Rename a container"),
     "restart": ("stop", "Restart one or more containers"),
     "rm": ("rm", "Remove one or more containers"),
@@ -71,6 +79,7 @@ GROUPS: dict[str, dict[str, str]] = {
     | {"ls": "ps", "list": "ps", "ps": "ps"},
     "image": {name: name for name in ("build", "history", "inspect", "load", "pull", "push", "save", "tag")}
     | {"ls": "images", "list": "images", "rm": "rmi", "remove": "rmi"}
+    | {name: f"image-{name}" for name in ("diff", "gc", "layers", "mount", "pin", "unmount", "unpin")}
     | {name: name for name in ("copy", "delete-remote", "referrers", "tags")},
 }
 

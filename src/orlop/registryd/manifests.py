@@ -49,7 +49,7 @@ async def put(call: Call) -> Answer:
         raise Problem(Word.MANIFEST_INVALID, "the client sends nothing", status=408) from error
     digest, tags = _target(call, data)
     document = parse_manifest_document(data, call.header("content-type"), digest)
-    missing = Missing.MANIFESTS if services.settings.allows_sparse else Missing.NOTHING
+    missing = Missing.ANY if services.settings.allows_sparse else Missing.NOTHING
     await services.storage.put_manifest(call.name, document, tags, missing)
     fields = [
         ("Location", f"/v2/{call.name}/manifests/{call.reference}"),

@@ -22,7 +22,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     A header that is malformed, in another unit or for several ranges is ignored, as the RFC allows.
 
     Raises:
-        Problem: RANGE_INVALID, 416: nothing of the blob is in the range.
+        Problem: RANGE_INVALID, 416: nothing of the blob is in the range, or it ends before it begins.
     """
     match = _RANGE.match(header)
     if match is None or match.groups() == ("", ""):
@@ -32,8 +32,6 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
         start, end = max(size - int(last), 0), size - 1
     else:
         start, end = int(first), min(int(last), size - 1) if last else size - 1
-        if last and int(last) < start:
-            return None
     if start > end or start >= size:
         raise Problem(
             Word.RANGE_INVALID,

@@ -55,7 +55,8 @@ class Policy:
             return False
         groups = (entry[1:] for entry in names if entry.startswith("@"))
         is_member = any(user in self.groups.get(group, ()) for group in groups)
-        return EVERY_ACCOUNT in names or user in names or is_member
+        is_named = user in names and not user.startswith("@")
+        return EVERY_ACCOUNT in names or is_named or is_member
 
 
 def accounts_only() -> Policy:

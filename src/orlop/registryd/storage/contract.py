@@ -25,8 +25,7 @@ class Missing(enum.Enum):
     """What a manifest may name that its repository does not have."""
 
     NOTHING = "nothing"
-    MANIFESTS = "manifests"  # an index for platforms that were not copied
-    ANY = "any"  # a cache: blobs come when they are asked for
+    ANY = "any"  # caches: it comes when it is asked for; sparse copies: it never comes
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ def insert_manifest(
         Problem: MANIFEST_BLOB_UNKNOWN.
     """
     repository = _ensure_repository(tx, name, now_ns)
-    if missing is not Missing.ANY:
-        _refuse_missing(tx, repository, document, allows_sparse=missing is Missing.MANIFESTS)
+    if missing is Missing.NOTHING:
+        _refuse_missing(tx, repository, document)
     tx.execute(
         "INSERT INTO registry_manifest VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET media_type = excluded.media_type, pushed_ns = excluded.pushed_ns",
@@ -204,7 +204,7 @@ def _ensure_repository(tx: Tx, name: str, now_ns: int) -> int:
     return found
 
 
-def _refuse_missing(tx: Tx, repository: int, document: Document, *, allows_sparse: bool) -> None:
+def _refuse_missing(tx: Tx, repository: int, document: Document) -> None:
     linked = (
         "SELECT 1 FROM registry_link AS l JOIN blob ON blob.digest = l.digest"
         " WHERE l.repository = ? AND l.digest = ?"
@@ -216,9 +216,7 @@ def _refuse_missing(tx: Tx, repository: int, document: Document, *, allows_spars
         if entry.digest not in document.foreign and tx.value(linked, (repository, entry.digest)) is None
     ]
     missing += [
-        entry.digest
-        for entry in document.manifests
-        if not allows_sparse and tx.value(stored, (repository, entry.digest)) is None
+        entry.digest for entry in document.manifests if tx.value(stored, (repository, entry.digest)) is None
     ]
     if missing:
         raise Problem(
