@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 
 from orlop.base import failpoints
 from orlop.base.errors import InvalidInput, OrlopError
-from orlop.engine.creation import resolve_mounts
+from orlop.engine.creation import own_state_warnings, resolve_mounts
 from orlop.engine.extensions import Additions, Amendment, Removals
 from orlop.engine.health_actions import check_action
 from orlop.engine.hostconfig import check_config
@@ -24,6 +24,7 @@ from orlop.engine.model import Container, MountRecord, Settings
 from orlop.engine.pending import settings_of, with_settings
 from orlop.engine.requests import ContainerConfig, HealthConfig, HostConfig, PortBinding
 from orlop.engine.services import Services
+from orlop.engine.userns import check_propagation
 
 __all__ = ["amend", "amended"]
 
@@ -46,6 +47,8 @@ async def amend(services: Services, container: Container, amendment: Amendment) 
     wishes = HostConfig(
         binds=add.binds, mounts=add.mounts, tmpfs=add.tmpfs, volume_driver=record.host.volume_driver
     )
+    if record.id_map is not None:
+        check_propagation(wishes)
     made = await resolve_mounts(services, ContainerConfig(), wishes)
     try:
         _refuse_taken(new.points, made)
@@ -58,7 +61,8 @@ async def amend(services: Services, container: Container, amendment: Amendment) 
         await _drop(services, made)
         raise
     failpoints.hit("container.update.row-written")
-    return [NEXT_START] if is_up and not amendment.restart else []
+    told = own_state_warnings(services, replace(record, mounts=made))
+    return [*told, NEXT_START] if is_up and not amendment.restart else told
 
 
 def amended(old: Settings, amendment: Amendment, *, network_mode: str) -> Settings:

@@ -34,7 +34,7 @@ from orlop.oci.platform import parse_platform
 from orlop.store.db import Tx
 from orlop.wire import gojson
 
-__all__ = ["create", "resolve_mounts"]
+__all__ = ["create", "own_state_warnings", "resolve_mounts"]
 
 
 async def create(services: Services, request: CreateRequest) -> CreateResult:
@@ -63,7 +63,7 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
         services.catalog.release_name(name, container_id)
         raise
     emit(services, container, "create")
-    return CreateResult(container_id, (*warnings, *lacks, *_own_state_warnings(services, container.record)))
+    return CreateResult(container_id, (*warnings, *lacks, *own_state_warnings(services, container.record)))
 
 
 async def _make(
@@ -228,7 +228,7 @@ async def resolve_mounts(
     return tuple(resolved.values())
 
 
-def _own_state_warnings(services: Services, record: Record) -> list[str]:
+def own_state_warnings(services: Services, record: Record) -> list[str]:
     """Whoever can write our data root is root on this host: it is not given away in silence.
 
     Not refused: `-v /:/host` is what many tools for administrators are started with.

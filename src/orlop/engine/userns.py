@@ -33,6 +33,7 @@ __all__ = [
     "UsernsSettings",
     "asked_mode",
     "check_joined",
+    "check_propagation",
     "fit_sysctls",
     "is_bind_mapped",
     "joined",
@@ -112,7 +113,7 @@ class UserMaps:
             if asked:
                 raise _conflict("the user namespace of the host and those of another container")
         _check_possible(host)
-        _check_mounts_of(host)
+        check_propagation(host)
         if shared:
             return _join(shared)
         if mode == "remap":
@@ -202,8 +203,12 @@ def _check_possible(host: HostConfig) -> None:
             raise InvalidInput(text, hint="add --userns=host")
 
 
-def _check_mounts_of(host: HostConfig) -> None:
-    """A mount of the container's must not appear on the host."""
+def check_propagation(host: HostConfig) -> None:
+    """A mount of the container's must not appear on the host.
+
+    Raises:
+        InvalidInput: it would.
+    """
     modes = [text.split(":")[2] for text in host.binds or () if text.count(":") == 2]
     words = {word for mode in modes for word in mode.split(",")}
     words |= {item.bind_options.propagation for item in host.mounts or () if item.bind_options}

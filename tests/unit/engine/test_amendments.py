@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from orlop.base.errors import InvalidInput
 from orlop.engine.amendments import amended
 from orlop.engine.extensions import Additions, Amendment, Removals
 from orlop.engine.filters import Filters
+from orlop.engine.idmaps import IdMap
 from orlop.engine.inspection import inspect
 from orlop.engine.lifecycle import Status
 from orlop.engine.model import MountRecord, Settings
@@ -147,6 +149,22 @@ async def test_a_running_container_is_changed_by_its_next_start(made):
     assert made.runtime.specs[-1].mounts[-1].target == "/data"
     assert container.record.pending is None
     assert inspect(container, container_paths(made.services, container.id)).orlop is None
+
+
+@scenario
+async def test_what_a_create_says_of_a_mount_an_amendment_says_too(made):
+    await made.create()
+    source = f"{made.root}/.."
+
+    warnings = await made.containers.amend("web", Amendment(Additions(binds=(f"{source}:/host",))))
+    again = await made.containers.amend("web", Amendment(Additions(env=("B=2",))))
+
+    assert "contains the engine's data root" in warnings[0]
+    assert again == []
+    container = made.containers.get("web")
+    container.record = replace(container.record, id_map=IdMap((), ()))
+    with pytest.raises(InvalidInput, match="shared mount propagation is incompatible"):
+        await made.containers.amend("web", Amendment(Additions(binds=("/:/shared:rshared",))))
 
 
 @scenario
