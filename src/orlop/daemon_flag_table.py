@@ -93,6 +93,7 @@ FLAGS: tuple[Flag, ...] = (
     _f("cdi-spec-dir", LIST, "cdi-spec-dirs", help="directory of CDI spec files (repeatable)"),
     _f("stats-interval", NUMBER, help="seconds between readings of the stats history (60; 0: none)"),
     _f("metrics-addr", TEXT, help="HOST:PORT where Prometheus reads metrics (GET /metrics)"),
+    _f("image-gc", MAP, help="size budget of images and build cache: max-size=20GB, keep=24h (repeatable)"),
     _f("dns", LIST, help="DNS server of containers (repeatable)"),
     _f("dns-opt", LIST, "dns-opts", help="DNS option (repeatable)"),
     _f("dns-search", LIST, help="DNS search domain (repeatable)"),

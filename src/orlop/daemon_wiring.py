@@ -40,8 +40,11 @@ from orlop.engine.health import HealthChecks
 from orlop.engine.health_actions import HealthActions
 from orlop.engine.hostconfig import HostDefaults, default_pids_limit
 from orlop.engine.hostfacts import HostFacts, read_host_facts, read_pid_max
+from orlop.engine.image_budget import ImageBudget
+from orlop.engine.image_insight import ImageInsight
+from orlop.engine.image_mounts import ImageMounts
 from orlop.engine.image_transfers import ImageTransfers
-from orlop.engine.images import Images
+from orlop.engine.images import ImageExtensions, Images
 from orlop.engine.networks import Networks, NetworkUser
 from orlop.engine.ooms import OomEvents
 from orlop.engine.reconcile import Reconciler
@@ -57,6 +60,7 @@ from orlop.engine.summaries import ListOptions
 from orlop.engine.system import System, SystemSettings, SystemSources, driver_status
 from orlop.engine.userns import UserMaps, read_settings
 from orlop.engine.volumes import Volumes
+from orlop.images.budget import parse_budget
 from orlop.images.removal import ImageUser
 from orlop.images.store import ImageStore
 from orlop.kernel.filesystems import filesystem_of, mount_table
@@ -108,6 +112,7 @@ class Plant:
         """Begin to forget what a crash left; nobody waits for it."""
         self.services.later(self._collect(), "tidy")
         self.services.later(self.engine.history.run(), "stats history")
+        self.services.later(self.engine.budget.watch(), "image budget")
 
     async def _collect(self) -> None:
         await self.collector.recover()
@@ -160,6 +165,15 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
         execs=execs,
         volumes=volumes,
         images=images,
+        budget=ImageBudget(
+            store.images,
+            store.layers,
+            store.cache,
+            images,
+            users=lambda: _image_users(services.catalog),
+            clock=clock,
+            budget=parse_budget(settings.image_gc),
+        ),
         builds=builds,
         networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
         system=_system(
@@ -287,6 +301,10 @@ def _images(settings: Settings, services: Services, store: _Store) -> tuple[Imag
         apply_changes=apply_changes,
         clock=store.clock,
         transfers=ImageTransfers(puller, pusher, registry, services.events),
+        extensions=ImageExtensions(
+            ImageInsight(store.images, store.layers, store.leases),
+            ImageMounts(store.images, store.layers, store.leases, store.workers, settings.exec_root),
+        ),
     )
     return images, puller, registry
 

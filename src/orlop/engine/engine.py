@@ -18,6 +18,7 @@ from orlop.engine.stats_history import StatsHistory
 from orlop.engine.volumes import Volumes
 
 if TYPE_CHECKING:
+    from orlop.engine.image_budget import ImageBudget
     from orlop.engine.images import Images
     from orlop.engine.system import System
 
@@ -33,6 +34,7 @@ class Engine:
     volumes: Volumes
     networks: Networks
     images: Images
+    budget: ImageBudget
     builds: Builds
     system: System
     events: EventBus

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from orlop.base import log
 from orlop.base.clock import Clock, SystemClock, format_rfc3339_nano
@@ -18,7 +18,9 @@ from orlop.engine.filters import Filters, parse_timestamp_ns
 from orlop.engine.image_archives import ApplyChanges, ImageArchives, tag_reference
 from orlop.engine.image_facts import ImageFactsReader
 from orlop.engine.image_filters import LIST_KEYS, PRUNE_KEYS, ImageFilter
+from orlop.engine.image_insight import ImageInsight
 from orlop.engine.image_manifests import ManifestSummary, descriptor_view, manifests_of
+from orlop.engine.image_mounts import ImageMounts
 from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.image_views import (
     Deleted,
@@ -45,18 +47,27 @@ from orlop.images.removal import (
 )
 from orlop.images.sharing import layers_size_bytes, lost_chains, shared_size_bytes
 from orlop.images.store import ImageStore
+from orlop.oci.digest import Digest
 from orlop.oci.platform import Platform
 from orlop.oci.reference import Reference
 from orlop.store.collect import Collector
 from orlop.store.leases import Leases
 
-__all__ = ["ImageUsers", "Images"]
+__all__ = ["ImageExtensions", "ImageUsers", "Images"]
 
 _NANO = 1_000_000_000
 _ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's zero time: what clients test for
 _MISSING = "<missing>"  # docker CLI shows it, scripts look for it
 
 ImageUsers = Callable[[], Iterable[tuple[str, ImageUser]]]  # (image id, container) of every container
+
+
+@dataclass(frozen=True, slots=True)
+class ImageExtensions:
+    """What other engines do not have, and what needs workers."""
+
+    insight: ImageInsight
+    mounts: ImageMounts
 
 
 class Images:
@@ -74,9 +85,11 @@ class Images:
         apply_changes: ApplyChanges,
         clock: Clock | None = None,
         transfers: ImageTransfers | None = None,
+        extensions: ImageExtensions | None = None,
     ) -> None:
         self._store = store
         self._transfers = transfers
+        self._extensions = extensions
         self.facts = ImageFactsReader(store)
         self._clock = clock or SystemClock()
         self.archives = ImageArchives(
@@ -97,6 +110,18 @@ class Images:
         """Pull, push and remote inspection."""
         assert self._transfers is not None, "an engine without a network was asked to use it"
         return self._transfers
+
+    @property
+    def insight(self) -> ImageInsight:
+        """Layers and differences of images."""
+        assert self._extensions is not None, "an engine without workers was asked to look into images"
+        return self._extensions.insight
+
+    @property
+    def mounts(self) -> ImageMounts:
+        """Images as directories of the host."""
+        assert self._extensions is not None, "an engine without workers was asked to mount images"
+        return self._extensions.mounts
 
     async def list(
         self,
@@ -315,6 +340,26 @@ class Images:
         freed = await self._collect()
         self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return PruneReport(tuple(records) or None, freed)
+
+    async def remove_unused(self, image_id: Digest) -> bool:
+        """Remove an image with its names unless something uses it; True when it is gone."""
+        try:
+            image = await self._store.get(image_id)
+            await self._carry_out(image, plan_single(await self._subject(image)))
+        except ImageInUse:
+            return False
+        except ImageNotFound:
+            return True
+        return True
+
+    async def collect(self) -> int:
+        """Free the bytes that nothing needs any more; how many."""
+        return await self._collect()
+
+    async def pin(self, name: str, *, is_pinned: bool) -> None:
+        """Keep an image from automatic removal, or let it go again. Raises ImageNotFound."""
+        image = await self._store.resolve(name)
+        await self._store.uses.pin(image.id, is_pinned=is_pinned)
 
     async def _resolve(self, name: str, platform: Platform | None) -> Image:
         image = await self._store.resolve(name, platform)

@@ -154,6 +154,10 @@ class LayerStore:
             lambda tx: [_info(row) for row in tx.execute(f"SELECT {_COLUMNS} FROM layer")]  # noqa: S608 - constant
         )
 
+    async def sizes(self) -> dict[Digest, int]:
+        """Bytes of every layer file, holes included."""
+        return {info.diff_id: info.file_bytes for info in await self.list()}
+
     async def hold(self, diff_id: Digest, lease: LeaseId) -> LayerInfo | None:
         """Find a layer and hold it in one transaction, so that it cannot be collected in between."""
 
