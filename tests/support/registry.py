@@ -53,7 +53,7 @@ class DockerRegistry:
         if self._has_accounts:
             (root / "htpasswd").write_text(_HTPASSWD)
             config += _AUTH.format(path=root / "htpasswd")
-        (root / "config.yml").write_text(config)
+        (root / "config.yml").write_text(self._configured(config))
         self.log_path = root / "log"
         with open(self.log_path, "wb") as log:
             self._process = subprocess.Popen(
@@ -67,6 +67,9 @@ class DockerRegistry:
         self._process.terminate()
         self._process.wait(10)
         self._directory.cleanup()
+
+    def _configured(self, config: str) -> str:
+        return config
 
     @property
     def address(self) -> str:
@@ -96,6 +99,34 @@ class DockerRegistry:
             except urllib.error.HTTPError:
                 return
             except (urllib.error.URLError, ConnectionError):
+                assert self._process.poll() is None, self.log_path.read_text()
+                assert time.monotonic() < deadline, "docker-registry does not answer"
+                time.sleep(0.02)
+
+
+class TlsRegistry(DockerRegistry):
+    """One that speaks TLS only and wants a client's certificate.
+
+    Args:
+        certificates: a folder with `server.crt`, `server.key` and `ca.crt`.
+    """
+
+    def __init__(self, certificates: Path):
+        super().__init__()
+        self._certificates = certificates
+
+    def _configured(self, config: str) -> str:
+        folder = self._certificates
+        tls = f"certificate: {folder}/server.crt, key: {folder}/server.key, clientcas: [{folder}/ca.crt]"
+        return config.rstrip().removesuffix("}") + f", tls: {{{tls}}}}}\n"
+
+    def _wait_answers(self):
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1):
+                    return
+            except OSError:
                 assert self._process.poll() is None, self.log_path.read_text()
                 assert time.monotonic() < deadline, "docker-registry does not answer"
                 time.sleep(0.02)

@@ -243,7 +243,8 @@ def test_a_login_stores_an_identity_token_and_pulls_with_it(engine, fake, client
     assert ("POST", "repository:own/app:pull") in tokens.asked
     assert f"Removing login credentials for {fake.domain}" in out.stdout
     assert fake.domain not in json.loads(client_config.read_text()).get("auths", {})
-    assert stat.S_IMODE(os.stat(client_config).st_mode) == 0o600
+    if client == "orlop":  # docker keeps the mode that the file has
+        assert stat.S_IMODE(os.stat(client_config).st_mode) == 0o600
     for secret in (registry.PASSWORD, "refresh-geheim", *tokens.valid):
         assert secret not in engine.log().replace("secrets", "")
     engine.docker("rmi", f"{fake.domain}/own/app:1")
