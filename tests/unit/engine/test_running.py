@@ -212,7 +212,7 @@ async def test_auto_remove_is_caught_up_by_the_next_engine(made):
     await made.catalog.flush()
     other = Plant(made.root, made.db)
     other.snapshots.stored = dict(made.snapshots.stored)
-    other.runtime.found = {container.id: ExitRecord(0, finished_at_ns=9 << 60)}
+    other.runtime.found = {container.id: ExitRecord(0, finished_at_ns=1 << 60)}
     await other.catalog.load()
 
     await other.reconciler.run()
