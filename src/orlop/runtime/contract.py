@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from orlop.base.errors import Kind, OrlopError
-from orlop.runtime.spec import AttachSpec, ContainerSpec, ExecSpec, ExitRecord, ResourceSpec
+from orlop.runtime.spec import AttachSpec, ContainerSpec, EndpointSpec, ExecSpec, ExitRecord, ResourceSpec
 
 __all__ = [
     "Attachment",
@@ -207,6 +207,19 @@ class Task(Protocol):
 
     async def find_exec(self, exec_id: str) -> ExecTask | None:
         """A running exec, after a restart of the engine too (its stream is gone then)."""
+
+    async def attach_endpoint(self, spec: EndpointSpec) -> None:
+        """Give the container one more interface.
+
+        Raises:
+            TaskRefused: nothing of it is left.
+        """
+
+    async def detach_endpoint(self, endpoint_id: str) -> None:
+        """Take an interface away; fine when it is gone."""
+
+    async def endpoints(self) -> list[EndpointSpec]:
+        """The interfaces that it was given and has."""
 
     async def close_stdin(self) -> None:
         """Close the container's standard input."""

@@ -13,7 +13,12 @@ from orlop.runtime import contain, monitor
 from orlop.runtime.contract import TaskGone, TaskRefused
 from orlop.runtime.server import PROTOCOL_VERSION, Handler, Pending
 from orlop.runtime.spec import AttachSpec
-from orlop.runtime.speccodec import attach_spec_from_json, exec_spec_from_json, resource_spec_from_json
+from orlop.runtime.speccodec import (
+    attach_spec_from_json,
+    endpoint_spec_from_json,
+    exec_spec_from_json,
+    resource_spec_from_json,
+)
 from orlop.runtime.supervised import Supervised
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ def build_handlers(supervisor: Supervisor) -> dict[str, Handler]:
         **_process_handlers(supervisor),
         **_exec_handlers(supervisor),
         **_resource_handlers(supervisor),
+        **_endpoint_handlers(supervisor),
     }
 
 
@@ -97,6 +103,28 @@ def _exec_handlers(supervisor: Supervisor) -> dict[str, Handler]:
         "exec": start,
         "exec-wait": lambda body, _fds, pending: supervisor.execs.wait(str(body["exec_id"]), pending),
         "exec-list": lambda *_: {"execs": supervisor.execs.state()},
+    }
+
+
+def _endpoint_handlers(supervisor: Supervisor) -> dict[str, Handler]:
+    def attach(body: Body, _: list[int], __: Pending) -> Body:
+        try:
+            supervisor.endpoints.attach(endpoint_spec_from_json(body["endpoint"]), supervisor.running().pid)
+        except OSError as error:
+            raise TaskRefused(f"cannot make the interface: {error.strerror}") from error
+        return {}
+
+    def detach(body: Body, _: list[int], __: Pending) -> Body:
+        try:
+            supervisor.endpoints.detach(str(body["endpoint_id"]))
+        except OSError as error:
+            raise TaskRefused(f"cannot remove the interface: {error.strerror}") from error
+        return {}
+
+    return {
+        "endpoint-attach": attach,
+        "endpoint-detach": detach,
+        "endpoint-list": lambda *_: {"endpoints": supervisor.endpoints.state()},
     }
 
 

@@ -30,8 +30,16 @@ from orlop.runtime.contract import (
     TaskStuck,
     open_attachment,
 )
-from orlop.runtime.spec import AttachSpec, ContainerSpec, ExecSpec, ExitRecord, ResourceSpec, to_json
-from orlop.runtime.speccodec import exit_record_from_json
+from orlop.runtime.spec import (
+    AttachSpec,
+    ContainerSpec,
+    EndpointSpec,
+    ExecSpec,
+    ExitRecord,
+    ResourceSpec,
+    to_json,
+)
+from orlop.runtime.speccodec import endpoint_spec_from_json, exit_record_from_json
 
 __all__ = ["SupervisedExec", "SupervisedRuntime", "SupervisedTask"]
 
@@ -224,6 +232,18 @@ class SupervisedTask:
             if item["id"] == exec_id:
                 return SupervisedExec(self, exec_id, int(item["pid"]), None)
         return None
+
+    async def attach_endpoint(self, spec: EndpointSpec) -> None:
+        """See `contract.Task.attach_endpoint`."""
+        await self._ask("endpoint-attach", {"endpoint": to_json(spec)})
+
+    async def detach_endpoint(self, endpoint_id: str) -> None:
+        """See `contract.Task.detach_endpoint`."""
+        await self._ask("endpoint-detach", {"endpoint_id": endpoint_id})
+
+    async def endpoints(self) -> list[EndpointSpec]:
+        """See `contract.Task.endpoints`."""
+        return [endpoint_spec_from_json(item) for item in (await self._ask("endpoint-list"))["endpoints"]]
 
     async def close_stdin(self) -> None:
         """See `contract.Task.close_stdin`."""

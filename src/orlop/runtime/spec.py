@@ -15,6 +15,7 @@ __all__ = [
     "AttachSpec",
     "ContainerSpec",
     "DeviceSpec",
+    "EndpointSpec",
     "ExecSpec",
     "ExitRecord",
     "IdMapping",
@@ -197,6 +198,26 @@ class RuntimeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """An interface of a container's own network namespace, wired to a bridge of the host.
+
+    Addresses carry their prefix length; `gateways` are the default routes, of this endpoint only if
+    it is the one that leads out. `host_name` is the other end's name, unique on the host. An
+    isolated endpoint reaches the gateway, not its neighbours.
+    """
+
+    id: str
+    name: str
+    host_name: str
+    bridge: str
+    mac: str
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
+    mtu: int = 0
+    is_isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """Everything a supervisor needs to start and keep one container."""
 
@@ -216,6 +237,7 @@ class ContainerSpec:
     has_writable_cgroup: bool = False
     sysctls: dict[str, str] = field(default_factory=dict)
     network: str = "none"  # "none" (own namespace, loopback up), "host", or a namespace's path
+    endpoints: tuple[EndpointSpec, ...] = ()  # of a namespace of its own
     ipc: str = "private"  # private, host, none, shareable, or a namespace's path
     pid: str = "private"  # private, host, or a namespace's path
     uts: str = "private"  # private or host
@@ -261,6 +283,8 @@ class ExitRecord:
     started_at_ns: int = 0
 
 
-def to_json(spec: ContainerSpec | ExecSpec | AttachSpec | ExitRecord | ResourceSpec) -> dict[str, Any]:
+def to_json(
+    spec: ContainerSpec | ExecSpec | AttachSpec | ExitRecord | ResourceSpec | EndpointSpec,
+) -> dict[str, Any]:
     """The spec as plain JSON values."""
     return asdict(spec)

@@ -12,6 +12,7 @@ from orlop.runtime.spec import (
     AttachSpec,
     ContainerSpec,
     DeviceSpec,
+    EndpointSpec,
     ExecSpec,
     ExitRecord,
     IdMapping,
@@ -28,6 +29,7 @@ from orlop.runtime.spec import (
 __all__ = [
     "attach_spec_from_json",
     "container_spec_from_json",
+    "endpoint_spec_from_json",
     "exec_spec_from_json",
     "exit_record_from_json",
     "mount_spec_from_json",
@@ -45,6 +47,7 @@ def container_spec_from_json(data: dict[str, Any]) -> ContainerSpec:
     values["log"] = _log(data["log"])
     values["mounts"] = tuple(_build(MountSpec, item) for item in data.get("mounts", ()))
     values["devices"] = tuple(_build(DeviceSpec, item) for item in data.get("devices", ()))
+    values["endpoints"] = tuple(_build(EndpointSpec, item) for item in data.get("endpoints", ()))
     values["resources"] = resource_spec_from_json(data.get("resources", {}))
     values["user_namespace"] = _user_namespace(data.get("user_namespace"))
     values["runtime"] = _build(RuntimeSpec, data["runtime"]) if data.get("runtime") else None
@@ -54,6 +57,11 @@ def container_spec_from_json(data: dict[str, Any]) -> ContainerSpec:
 def mount_spec_from_json(data: dict[str, Any]) -> MountSpec:
     """The inverse of `dataclasses.asdict`."""
     return _build(MountSpec, data)
+
+
+def endpoint_spec_from_json(data: dict[str, Any]) -> EndpointSpec:
+    """The inverse of `spec.to_json`."""
+    return _build(EndpointSpec, data)
 
 
 def exec_spec_from_json(data: dict[str, Any]) -> ExecSpec:

@@ -24,6 +24,7 @@ from orlop.procs.channel import close_all
 from orlop.runtime import ahead, contain, rundir
 from orlop.runtime.contract import EXIT_START_FAILED, StartFailed, TaskGone
 from orlop.runtime.driving import Driver, DriverFactory
+from orlop.runtime.endpoints import Endpoints
 from orlop.runtime.execs import Execs
 from orlop.runtime.handlers import build_handlers
 from orlop.runtime.launch import Launched, Pipes, launch_container, open_pipes
@@ -73,6 +74,7 @@ class Supervisor:
         self.exit_record: ExitRecord | None = None
         self.failure: StartFailed | None = None
         self.execs = Execs(self)
+        self.endpoints = Endpoints(spec.endpoints)
         self._log: LogWriter | None = None
         self._shipping: LogShipping | None = None
         self._waiting_start: list[Pending] = []
@@ -131,6 +133,7 @@ class Supervisor:
             if problem is not None:
                 raise problem
             contain.limit(self.cgroup, self.spec)
+            self.endpoints.attach_wanted(self.init.pid)
         except (OSError, ValueError) as error:
             self.init.abort(_failure_of(error))
         else:
@@ -144,6 +147,7 @@ class Supervisor:
             self.loop.watch(pidfd, READ, lambda: self._reap(pidfd))
             return launched
         if self.spec.runtime is None:
+            self.endpoints.keep_namespace(made.network)
             return launch_container(self.spec, self.cgroup, self.cgroup_fd, pipes, made)
         made.close()
         if self._drivers is None:
@@ -240,6 +244,7 @@ class Supervisor:
             "started_at_ns": self.init.started_at_ns,
             "has_tty": self.spec.process.has_tty,
             "execs": self.execs.state(),
+            "endpoints": self.endpoints.state(),
         }
 
     def wait_started(self, pending: Pending) -> dict[str, Any] | None:
@@ -343,6 +348,7 @@ class Supervisor:
             self._server.close()
         if self.init is not None:
             self.init.close()
+        self.endpoints.close()
         close_all([self.run_fd] if self.cgroup_fd is None else [self.run_fd, self.cgroup_fd])
 
 
