@@ -83,8 +83,8 @@ def _run(settings: Settings) -> int:
     locks = host.lock_roots(settings)
     host.write_pidfile(settings.pidfile)
     try:
-        host.enter_mount_namespace(settings.exec_root, host.live_supervisors(settings.exec_root))
-        asyncio.run(_serve(settings))
+        outside = host.enter_mount_namespace(settings.exec_root, host.live_supervisors(settings.exec_root))
+        asyncio.run(_serve(settings, outside))
     finally:
         host.remove_pidfile(settings.pidfile)
         for fd in locks:
@@ -109,7 +109,7 @@ def _check_store(settings: Settings) -> int:
     return int(not all(finding.is_harmless for finding in findings))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, outside: int) -> None:
     from orlop.procs.zygote import Zygote
 
     stop = asyncio.Event()
@@ -127,7 +127,7 @@ async def _serve(settings: Settings) -> None:
     from orlop.daemon_tracing import start_tracing
     from orlop.daemon_wiring import build_plant
 
-    plant = await build_plant(settings, starting)
+    plant = await build_plant(settings, starting, outside)
     counting = plant.metrics.meters.answered if plant.metrics is not None else None
     app = App(plant.engine, is_experimental=settings.is_experimental, on_answer=counting)
     server = HttpServer(app.handle)

@@ -110,7 +110,7 @@ def lock_root(path: str) -> int:
     return fd
 
 
-def enter_mount_namespace(exec_root: str, supervisors: Mapping[str, int]) -> None:
+def enter_mount_namespace(exec_root: str, supervisors: Mapping[str, int]) -> int:
     """Live in a mount namespace of our own: that of the engine before us when its containers still do.
 
     Must be called while the process has one thread. See docs/decisions/0002-mount-namespace.md.
@@ -118,8 +118,12 @@ def enter_mount_namespace(exec_root: str, supervisors: Mapping[str, int]) -> Non
     Args:
         exec_root: for messages.
         supervisors: process ids of live supervisors by container.
+
+    Returns:
+        The namespace that we were started in, as an fd: where mounts for people are made.
     """
-    own = namespace_id("self", "mnt")
+    outside = open_namespace(os.getpid(), "mnt")
+    own = namespace_id(outside)
     for container, pid in supervisors.items():
         try:
             fd = open_namespace(pid, "mnt")
@@ -127,7 +131,7 @@ def enter_mount_namespace(exec_root: str, supervisors: Mapping[str, int]) -> Non
             continue
         try:
             if namespace_id(fd) == own:
-                return
+                return outside
             setns(fd, CLONE_NEWNS)
         except OSError as error:
             log.warning("cannot enter the mount namespace of a supervisor", container=container, error=error)
@@ -135,10 +139,11 @@ def enter_mount_namespace(exec_root: str, supervisors: Mapping[str, int]) -> Non
         finally:
             os.close(fd)
         log.debug("entered the mount namespace of running containers", root=exec_root, container=container)
-        return
+        return outside
     unshare(CLONE_NEWNS)
     # slave: mounts of the host still appear here, ours never appear there
     mount.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE)
+    return outside
 
 
 def live_supervisors(exec_root: str) -> dict[str, int]:

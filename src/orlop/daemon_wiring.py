@@ -131,12 +131,13 @@ class Plant:
         self.db.close()
 
 
-async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Plant:
+async def build_plant(settings: Settings, starting: asyncio.Task[Zygote], outside: int) -> Plant:
     """Construct the engine; nothing is recovered yet.
 
     Args:
         settings: of the process.
         starting: the zygote, which takes as long to import everything as we do.
+        outside: the mount namespace that the engine was started in.
     """
     clock = SystemClock()
     db = Database.open(os.path.join(settings.data_root, DATABASE_NAME))
@@ -153,7 +154,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote]) -> Pla
     execs = Execs(services)
     _set_hooks(hooks, services, stopper, remover, execs, metrics)
     containers = Containers(services, runner, stopper, remover)
-    images, puller, registry = _images(settings, services, store)
+    images, puller, registry = _images(settings, services, store, outside)
     builds = _builds(services, store, images.transfers)
     engine_id = _engine_id(settings.data_root)
     if metrics is not None:
@@ -286,7 +287,9 @@ def _services(
     )
 
 
-def _images(settings: Settings, services: Services, store: _Store) -> tuple[Images, Puller, Registry]:
+def _images(
+    settings: Settings, services: Services, store: _Store, outside: int
+) -> tuple[Images, Puller, Registry]:
     registry = open_registry(settings, os.environ, store.clock)
     parts = (registry, store.images, store.blobs, store.layers, store.leases)
     puller = Puller(*parts, concurrency=settings.max_downloads)
@@ -303,7 +306,7 @@ def _images(settings: Settings, services: Services, store: _Store) -> tuple[Imag
         transfers=ImageTransfers(puller, pusher, registry, services.events),
         extensions=ImageExtensions(
             ImageInsight(store.images, store.layers, store.leases),
-            ImageMounts(store.images, store.layers, store.leases, store.workers, settings.exec_root),
+            ImageMounts(store.images, store.layers, store.leases, store.workers, settings.exec_root, outside),
         ),
     )
     return images, puller, registry

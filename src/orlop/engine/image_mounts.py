@@ -1,7 +1,8 @@
 """Images as read-only directories of the host, for people and scanners.
 
-The engine has a mount namespace of its own; a worker carries the merged tree over into that of the host
-(pid 1's) and attaches it there. A mounted image counts as held: its layers stay until it is unmounted.
+The engine has a mount namespace of its own; a worker carries the merged tree over into the one that the
+engine was started in and attaches it there. A mounted image counts as held: its layers stay until it is
+unmounted.
 What is mounted is remembered in a file of the run dir, so that an engine started anew can unmount it.
 """
 
@@ -27,7 +28,6 @@ __all__ = ["ImageMount", "ImageMounts"]
 
 _TTL_S = 10 * 365 * 86_400.0  # until it is unmounted
 _READ_ONLY = 0x1 | 0x2 | 0x4  # MOUNT_ATTR_RDONLY, NOSUID, NODEV
-_HOST = "/proc/1/ns/mnt"
 
 
 class NotMounted(NotFound):
@@ -64,8 +64,16 @@ class ImageMounts:
     """Mounts and unmounts; one per engine."""
 
     def __init__(
-        self, store: ImageStore, layers: LayerTrees, leases: Leases, workers: Workers, exec_root: str
+        self,
+        store: ImageStore,
+        layers: LayerTrees,
+        leases: Leases,
+        workers: Workers,
+        exec_root: str,
+        outside: int,
     ) -> None:
+        """`outside` is the mount namespace in which people look for their files; it stays the caller's."""
+        self._outside = outside
         self._store = store
         self._layers = layers
         self._leases = leases
@@ -131,11 +139,7 @@ class ImageMounts:
             os.close(fd)
 
     async def _in_host(self, job: str, target: str, fds: Sequence[int]) -> None:
-        namespace = os.open(_HOST, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            await self._workers.run(job, {"target": target}, fds=[namespace, *fds])
-        finally:
-            os.close(namespace)
+        await self._workers.run(job, {"target": target}, fds=[self._outside, *fds])
 
     def _default_target(self, image_id: Digest) -> str:
         os.makedirs(self._root, mode=0o700, exist_ok=True)
