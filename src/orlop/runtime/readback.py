@@ -37,6 +37,8 @@ def container_difference(pid: int, spec: ContainerSpec, plan: ProcessPlan, cgrou
         )
     except (FileNotFoundError, ProcessLookupError):
         return ""
+    except OSError as error:  # EXDEV for instance: its mounts are being taken apart
+        found = f"it cannot be read back: {error}"
     return found if found and _is_running(pid) else ""  # one that ends loses its cgroups and namespaces
 
 
