@@ -108,11 +108,14 @@ class Remover:
     async def remove_link(self, reference: str) -> None:
         """`rm --link parent/alias`: forget the link, keep both containers."""
         parent, _, alias = reference.strip("/").rpartition("/")
+        if not parent:
+            self._services.catalog.get(reference)
+            raise InvalidInput("Conflict, cannot remove the default link name of the container")
         container = self._services.catalog.get(parent)
         links = container.record.host.links or ()
         kept = tuple(link for link in links if link.rpartition("/")[2].rpartition(":")[2] != alias)
         if len(kept) == len(links):
-            raise NotFound(f"Cannot get parent /{parent} for link /{parent}/{alias}")
+            raise NotFound(f"No such container: {reference[:300]}")
         async with container.lock:
             host = replace(container.record.host, links=kept)
             await self._services.catalog.update(container, replace(container.record, host=host))

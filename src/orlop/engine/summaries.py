@@ -79,6 +79,17 @@ def _check_values(filters: Filters) -> None:
             told = f'strconv.Atoi: parsing "{value[:60]}": invalid syntax'
             raise InvalidInput(f"invalid filter 'exited={value[:60]}': {told}")
     filters.get_bool("is-task")
+    for key in ("publish", "expose"):
+        for text in filters.get(key):
+            _check_ports(key, text)
+
+
+def _check_ports(key: str, text: str) -> None:
+    first, _, last = text.partition("/")[0].partition("-")
+    for word, number in (("start", first), ("end", last or first)):
+        if not (number.isascii() and number.isdecimal()):
+            told = f"invalid {word} port '{number[:60]}': invalid syntax"
+            raise InvalidInput(f"error while looking up for {key} {text[:60]}: {told}")
 
 
 def _invalid(key: str, word: str, value: str, known: Iterable[str]) -> InvalidInput:
@@ -135,8 +146,6 @@ def _matches_ports(wanted: tuple[str, ...], ports: Iterable[str]) -> bool:
     for text in wanted:
         span, _, kind = text.partition("/")
         first, _, last = span.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise InvalidInput(f"invalid filter port {text[:60]!r}")
         low, high = int(first[:6]), int((last or first)[:6])
         if any(low <= number <= high and protocol == (kind or "tcp") for number, protocol in have):
             return True
