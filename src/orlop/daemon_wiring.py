@@ -166,15 +166,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote], outsid
         execs=execs,
         volumes=volumes,
         images=images,
-        budget=ImageBudget(
-            store.images,
-            store.layers,
-            store.cache,
-            images,
-            users=lambda: _image_users(services.catalog),
-            clock=clock,
-            budget=parse_budget(settings.image_gc),
-        ),
+        budget=_budget(settings, services, store, images),
         builds=builds,
         networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
         system=_system(
@@ -310,6 +302,18 @@ def _images(
         ),
     )
     return images, puller, registry
+
+
+def _budget(settings: Settings, services: Services, store: _Store, images: Images) -> ImageBudget:
+    return ImageBudget(
+        store.images,
+        store.layers,
+        store.cache,
+        images,
+        users=lambda: _image_users(services.catalog),
+        clock=store.clock,
+        budget=parse_budget(settings.image_gc),
+    )
 
 
 def _builds(services: Services, store: _Store, transfers: ImageTransfers) -> Builds:
