@@ -167,7 +167,9 @@ def _copy_file(name: str, source_fd: int, target_fd: int) -> None:
     copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=target_fd)
     try:
         while chunk := os.read(source, _COPY_BYTES):
-            os.write(copy, chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(copy, view) :]
     finally:
         os.close(source)
         os.close(copy)

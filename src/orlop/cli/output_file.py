@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from orlop.base.errors import InvalidInput
@@ -23,11 +24,16 @@ def refuse_terminal(path: str, verb: str) -> None:
 
 
 def write_stream(exchange: Exchange, path: str) -> None:
-    """Write the answer to a file; without a path to standard output."""
+    """Write the answer to a file; without a path to standard output.
+
+    Raises:
+        InvalidInput: the path is a device, a pipe or the like, or cannot be written.
+    """
     if not path:
         for piece in exchange.chunks():
             sys.stdout.buffer.write(piece)
         return
+    _refuse_special(path)
     part = f"{path}.part-{os.getpid()}"
     try:
         with open(part, "xb") as file:
@@ -38,3 +44,16 @@ def write_stream(exchange: Exchange, path: str) -> None:
     finally:
         if os.path.exists(part):
             os.unlink(part)
+
+
+def _refuse_special(path: str) -> None:
+    """The rename would put a file in the place of /dev/null."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # not there, or the write tells why not
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InvalidInput(
+            f'invalid output path: "{path}" must be a directory or a regular file',
+            hint="without -o the archive goes to standard output",
+        )
