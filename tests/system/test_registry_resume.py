@@ -124,5 +124,5 @@ def test_a_rate_limit_says_what_helps(engine, fake):
 
     assert done.returncode == 1
     assert "toomanyrequests: You have reached your pull rate limit." in done.stderr
-    assert "log in for a higher limit" in ours.stderr
+    assert "log in for a higher limit, configure a mirror (hosts.toml), or wait 3600 seconds" in ours.stderr
     assert len(fake.calls("GET", "/manifests/")) + len(fake.calls("HEAD", "/manifests/")) <= 4

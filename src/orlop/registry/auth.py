@@ -22,7 +22,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from orlop.aio.url import Origin, Url, parse_url, with_query
@@ -132,8 +132,11 @@ def token_request(
     scopes: Iterable[str],
     *,
     wants_refresh_token: bool = False,
+    by_get: bool = False,
 ) -> TokenRequest:
     """How to buy a token for `scopes`, following the table in the module's head.
+
+    `by_get` is for realms that do not know OAuth2's POST: the identity token is the password then.
 
     Raises:
         BadRegistry: no realm, an unusable realm, or one in clear text for a TLS registry.
@@ -147,7 +150,9 @@ def token_request(
         )
     is_trusted = realm.origin.scheme == "https" or realm.origin.host == registry.host
     service = challenge.params.get("service", "")
-    if credentials.identity_token and is_trusted:
+    if by_get and credentials.identity_token and credentials.username:
+        credentials = replace(credentials, password=credentials.password or credentials.identity_token)
+    elif credentials.identity_token and is_trusted and not by_get:
         fields = [("grant_type", "refresh_token"), ("service", service), ("client_id", _CLIENT_ID)]
         fields += [("scope", " ".join(scopes)), ("refresh_token", credentials.identity_token)]
         headers = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from orlop.base.errors import Kind, OrlopError
 from orlop.oci.reference import Reference
+from orlop.registry.retry import parse_retry_after
 
 __all__ = [
     "AccessDenied",
@@ -87,6 +88,7 @@ class RegistryProblem:
     status: int
     code: str
     message: str
+    retry_after_s: float | None = None
 
     def __str__(self) -> str:
         if not self.code:
@@ -98,9 +100,9 @@ class RegistryProblem:
         """The error of an operation that has no text of its own."""
         text = str(self)
         if self.code == "TOOMANYREQUESTS" or self.status == 429:
-            return TooManyRequests(
-                text, hint="log in for a higher limit, use a mirror, or wait", status=self.status
-            )
+            wait = f"wait {self.retry_after_s:.0f} seconds" if self.retry_after_s else "wait"
+            hint = f"log in for a higher limit, configure a mirror (hosts.toml), or {wait}"
+            return TooManyRequests(text, hint=hint, status=self.status)
         if self.code == "DENIED" or self.status == 403:
             return AccessDenied(text, status=self.status)
         if self.code == "UNAUTHORIZED" or self.status == 401:
@@ -120,12 +122,13 @@ def parse_problem(status: int, headers: Mapping[str, tuple[str, ...]], body: byt
             return RegistryProblem(status, "DENIED", "requested access to the resource is denied")
         return RegistryProblem(status, "UNAUTHORIZED", "authentication required - invalid token")
     code, message = _first_error(body)
+    retry_after_s = parse_retry_after(next(iter(headers.get("retry-after", ())), ""))
     if code:
-        return RegistryProblem(status, code, message)
+        return RegistryProblem(status, code, message, retry_after_s)
     if status == 401:
         return RegistryProblem(status, "UNAUTHORIZED", message or "authentication required")
     if status == 429:
-        return RegistryProblem(status, "TOOMANYREQUESTS", message or "too many requests")
+        return RegistryProblem(status, "TOOMANYREQUESTS", message or "too many requests", retry_after_s)
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:

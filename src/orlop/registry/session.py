@@ -273,14 +273,12 @@ class Session:
         Raises:
             Unauthorized: it refuses; TooManyRequests: it limits; BadRegistry: nonsense.
         """
-        order = token_request(
-            challenge,
-            self.endpoint.origin,
-            self._credentials,
-            scope.split(),
-            wants_refresh_token=wants_refresh_token,
-        )
+        to_buy = (challenge, self.endpoint.origin, self._credentials, scope.split())
+        order = token_request(*to_buy, wants_refresh_token=wants_refresh_token)
         answer = await self._ask_realm(order)
+        if order.method == "POST" and answer.status in {404, 405} and self._credentials.username:
+            order = token_request(*to_buy, by_get=True)
+            answer = await self._ask_realm(order)
         if answer.status == 200:
             return parse_grant(answer.body)
         problem = parse_problem(answer.status, answer.headers, answer.body)

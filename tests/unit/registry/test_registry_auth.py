@@ -1,3 +1,4 @@
+import base64
 import json
 import time
 
@@ -137,3 +138,16 @@ def test_secrets_are_not_shown():
     assert "secret" not in repr(ALICE)
     assert "idt" not in repr(Credentials(identity_token="idt"))
     assert "tok" not in repr(Grant("tok", 1))
+
+
+def test_a_realm_without_post_gets_the_identity_token_as_the_password():
+    offer = Challenge("bearer", {"realm": "https://auth.example/token", "service": "s"})
+    registry = parse_url("https://reg.example").origin
+    user = Credentials("me", identity_token="idt")
+
+    order = token_request(offer, registry, user, ["repository:a:pull"], by_get=True)
+
+    assert order.method == "GET"
+    assert order.headers["Authorization"] == "Basic " + base64.b64encode(b"me:idt").decode()
+    assert "idt" not in str(order.url)
+    assert token_request(offer, registry, user, [], by_get=False).method == "POST"

@@ -502,3 +502,44 @@ def test_tls_is_verified_by_the_certificates_of_the_registry(tmp_path, certifica
     assert asyncio.run(fetch((str(tmp_path / "certs"),), is_lax=False)) > 0
     with pytest.raises(RegistryUnavailable, match="certificate verify failed"):
         asyncio.run(fetch((), is_lax=False))
+
+
+def test_a_token_server_without_post_is_asked_by_get():
+    asked = []
+
+    def token(request):
+        asked.append((request.method, request.authorization))
+        return Reply(404 if request.method == "POST" else 200, json.dumps({"token": "tok"}).encode())
+
+    def manifest(request):
+        if request.authorization == "Bearer tok":
+            return None
+        realm = f'Bearer realm="http://{request.headers["host"]}/token"'
+        return Reply(401, b"", {"WWW-Authenticate": realm})
+
+    async def main():
+        hooks = on("GET", "/token", token), on("POST", "/token", token), on("GET", "/manifests/", manifest)
+        async with talking(*hooks, credentials=Credentials("me", identity_token="idt")) as (_, app, _r):
+            return (await app.get_manifest("1")).data
+
+    assert json.loads(asyncio.run(main())) == DOCUMENT
+    assert asked == [("POST", ""), ("GET", "Basic " + base64.b64encode(b"me:idt").decode())]
+
+
+def test_a_mount_that_no_token_allows_is_no_failure():
+    def token(request):
+        return Reply(401) if "scope=repository%3Aother" in request.target else Reply(200, b'{"token": "tok"}')
+
+    def upload(request):
+        realm = f'Bearer realm="http://{request.headers["host"]}/token"'
+        return Reply(401, b"", {"WWW-Authenticate": realm})
+
+    async def main():
+        async with talking(on("GET", "/token", token), on("POST", "/uploads/", upload), for_push=True) as (
+            _,
+            app,
+            _r,
+        ):
+            return await app.mount(sha256(b"x"), "other")
+
+    assert asyncio.run(main()) is False
