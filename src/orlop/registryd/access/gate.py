@@ -24,6 +24,7 @@ __all__ = ["Gate", "Visitor"]
 
 CATALOG = Access("registry", "catalog", frozenset({"*"}))
 MAX_SCOPES = 50
+_NO_CREDENTIALS = "Og=="  # ":", which skopeo and podman send where Basic is asked for and they have none
 _HOST = re.compile(r"[A-Za-z0-9.\-\[\]:_]{1,255}\Z")
 
 
@@ -70,6 +71,8 @@ class Gate:
         if self._accounts is None or not scheme:
             return Visitor()
         if scheme.lower() == "basic":
+            if value.strip() == _NO_CREDENTIALS:
+                return Visitor()
             user = await self._basic(value)
             if user:
                 # with tokens, passwords are for the token endpoint only; some tools send them anyway
