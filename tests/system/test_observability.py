@@ -254,6 +254,24 @@ def test_the_steps_of_a_build_are_spans_of_it(engine, collector, tmp_path):
     assert "echo traced" in attributes(steps[0])["step"]
 
 
+def test_layers_that_are_pushed_and_pulled_are_spans(engine, collector, docker_registry):
+    name = f"{docker_registry.address}/traced:1"
+    engine.docker("load", input=images.busybox_archive(name, marker="traced"))
+
+    engine.docker("push", name)
+    push, sent = collector.wait_for("ImagePush", "push.layer")
+    engine.docker("rmi", name)
+    engine.docker("pull", name)
+    pull, received = collector.wait_for("ImageCreate", "pull.layer")
+
+    assert sent["parentSpanId"] == push["spanId"]
+    assert attributes(sent)["digest"].startswith("sha256:")
+    assert (
+        int(pull["startTimeUnixNano"]) <= int(received["startTimeUnixNano"]) <= int(pull["endTimeUnixNano"])
+    )
+    engine.docker("rmi", name)
+
+
 # --- the engine's own log ---
 
 

@@ -57,6 +57,7 @@ class NotAllowed(OrlopError):
 
     kind = Kind.FORBIDDEN
     code = "role"
+    remedy = "make the container with another --api-socket role, or ask the engine from outside"
 
 
 def role_routes(routes: Iterable[Route], role: str, parent: str) -> tuple[Route, ...]:
@@ -153,7 +154,7 @@ def check_child(body: CreateBody) -> None:
     Raises:
         NotAllowed: names the field.
     """
-    host = body.host_config or HostConfig()
+    host = body.host()
     for item in fields(HostConfig):
         if item.name not in _FREE and not _is_harmless(item.name, getattr(host, item.name)):
             raise NotAllowed(f"HostConfig.{item.name} is not allowed to the role own-children")

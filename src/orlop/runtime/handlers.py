@@ -145,7 +145,10 @@ def _resource_handlers(supervisor: Supervisor) -> dict[str, Handler]:
         try:
             contain.apply_limits(cgroup, resource_spec_from_json(body["resources"]))
         except OSError as error:
-            raise TaskRefused(f"cannot update the limits: {error.strerror}") from error
+            raise TaskRefused(
+                f"cannot update the limits: {error.strerror}",
+                hint="the container may use more than the new limit, or a cgroup above it allows less",
+            ) from error
         return {}
 
     def stats(*_: object) -> Body:

@@ -48,6 +48,7 @@ class LayerNotFound(NotFound):
     """No layer has this diff id."""
 
     code = "layer-not-found"
+    remedy = "pull or build the image again; orlop fsck tells what else is missing"
 
 
 class LayerStore:

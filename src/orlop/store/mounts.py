@@ -36,6 +36,7 @@ class MountFailed(OrlopError):
     """The kernel does not take a layer file, or the tree could not be made."""
 
     code = "layer-mount-failed"
+    remedy = "orlop doctor tells how layers can be mounted on this host; dmesg tells why the kernel refused"
 
 
 class LayerMounts(Protocol):

@@ -51,6 +51,7 @@ class SnapshotNotFound(NotFound):
     """No snapshot has this key."""
 
     code = "snapshot-not-found"
+    remedy = "its files are gone: remove the container and make it again"
 
 
 class SnapshotExists(OrlopError):
