@@ -9,7 +9,7 @@ Spec: Docker Engine API v1.51: ContainerConfig, HostConfig, Mount, HealthConfig,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from orlop.wire.gojson import field
@@ -362,9 +362,10 @@ class CreateRequest:
 
 @dataclass(frozen=True, slots=True)
 class CreateBody(ContainerConfig):
-    """The JSON of a create: the configuration itself, and two more keys."""
+    """The JSON of a create: the configuration itself, and more keys."""
 
     host_config: HostConfig | None = None
+    runtime: str = ""  # docker-py sends it here
     networking_config: NetworkingConfig | None = None
     orlop: OrlopConfig | None = None
 
@@ -373,12 +374,17 @@ class CreateBody(ContainerConfig):
         config = ContainerConfig(**{item.name: getattr(self, item.name) for item in fields(ContainerConfig)})
         return CreateRequest(
             config,
-            self.host_config or HostConfig(),
+            self.host(),
             self.networking_config or NetworkingConfig(),
             name,
             platform,
             self.orlop or NO_EXTRAS,
         )
+
+    def host(self) -> HostConfig:
+        """What is asked of the host."""
+        host = self.host_config or HostConfig()
+        return replace(host, runtime=self.runtime) if self.runtime and not host.runtime else host
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,7 @@ def test_what_reaches_beyond_the_container_is_not(host):
     [
         {"Orlop": {"ApiSocket": "own-children"}},
         {"Orlop": {"Parent": "other"}},
+        {"Runtime": "mine"},  # as docker-py sends it
         {"NetworkingConfig": {"EndpointsConfig": {"mynet": {}}}},
     ],
     ids=str,
