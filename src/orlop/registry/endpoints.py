@@ -15,7 +15,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orlop.aio.http_client import IpAddress
 from orlop.aio.proxy import NO_PROXIES, ProxyRules
@@ -84,6 +84,7 @@ class Endpoint:
     domain: str
     prefix: str = ""
     is_mirror: bool = False  # another one is asked when it fails
+    is_last: bool = False  # unless this is said
     is_insecure: bool = False
     is_own: bool = False  # a mirror entry that is the registry itself
     skip_verify: bool = False
@@ -133,9 +134,9 @@ async def endpoints_of(domain: str, options: RegistryOptions, *, for_push: bool)
             f"no server of registry {domain} may be {'pushed to' if for_push else 'pulled from'}",
             hint="see the capabilities in its hosts.toml",
         )
-    return list({(endpoint.origin, endpoint.prefix): endpoint for endpoint in reversed(usable)}.values())[
-        ::-1
-    ]
+    each = {(endpoint.origin, endpoint.prefix): endpoint for endpoint in reversed(usable)}
+    last, *others = each.values()
+    return [*reversed(others), replace(last, is_last=True)]
 
 
 async def index_endpoint(options: RegistryOptions) -> Endpoint:

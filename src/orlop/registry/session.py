@@ -109,7 +109,7 @@ class Session:
     def retry(self) -> RetryPolicy:
         """How often to try; where there is another server, sooner there than again here."""
         policy = self.wire.retry
-        if not self.endpoint.is_mirror:
+        if not self.endpoint.is_mirror or self.endpoint.is_last:
             return policy
         return replace(policy, attempts=min(policy.attempts, _MIRROR_ATTEMPTS))
 

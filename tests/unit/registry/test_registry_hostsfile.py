@@ -144,3 +144,9 @@ def test_blocked_registries_are_never_asked():
             endpoints(domain, options)
     assert len(endpoints("bad.example", options)) == 1
     assert len(endpoints("one:5001", options)) == 1
+
+
+def test_only_the_last_server_is_tried_as_often_as_the_engine_may(tmp_path):
+    options = write(tmp_path, "reg.example", FILE)
+
+    assert [one.is_last for one in endpoints("reg.example", options)] == [False, False, True]
