@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 
 import pytest
@@ -332,3 +333,28 @@ def test_a_runtime_that_fails_or_lies(tmp_path, script, told):
         assert done.returncode == 125
         assert told in done.stderr
         assert run(engine, "busybox", "echo", "fine").stdout == "fine\n"
+
+
+def test_a_runtime_that_confines_less_is_found_out(tmp_path):
+    """What a runtime of this kernel's processes has done is read back from the kernel, as our own is."""
+    real = shutil.which("crun")
+    if real is None:
+        pytest.skip("crun is not installed")
+    wrapper = tmp_path / "crun"
+    wrapper.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, sys\n"
+        "if '--bundle' in sys.argv:\n"
+        "    path = sys.argv[sys.argv.index('--bundle') + 1] + '/config.json'\n"
+        "    config = json.load(open(path))\n"
+        "    del config['linux']['seccomp']\n"
+        "    json.dump(config, open(path, 'w'))\n"
+        f"os.execv({real!r}, [{real!r}, *sys.argv[1:]])\n"
+    )
+    wrapper.chmod(0o755)
+    with orlopd.Orlopd("--add-runtime", f"loose={wrapper}") as engine:
+        engine.docker("load", input=busybox_archive("busybox:latest"))
+        refused = run(engine, "--runtime", "loose", "busybox", "sleep", "100", check=False)
+        assert refused.returncode == 125
+        assert "no seccomp filter is in force; it was killed" in refused.stderr
+        engine.remove_containers()

@@ -31,7 +31,7 @@ from orlop.runtime.spec import ContainerSpec, ExecSpec, ProcessSpec
 __all__ = ["Job", "create", "delete", "execute"]
 
 _NATIVE = frozenset({"crun", "runc"})
-_EXECUTE_LIMIT_S = 5.0
+_EXECUTE_LIMIT_S = 30.0  # what is read back before would be the confinement of the runtime itself
 _EXECUTE_STEP_S = 0.001
 _PID_LIMIT = 32
 

@@ -27,13 +27,16 @@ _CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 
 def container_difference(pid: int, spec: ContainerSpec, plan: ProcessPlan, cgroup: Cgroup) -> str:
-    """What is wrong with the first process of a container: "" when nothing is, or when it has ended."""
+    """What is wrong with the first process of a container: "" when nothing is, or when it has ended.
+
+    Another runtime hides paths in its own way and makes no time namespace: these are not looked at.
+    """
     try:
         found = (
             process_difference(pid, plan)
             or _namespace_difference(pid, spec)
             or _cgroup_difference(pid, spec, cgroup)
-            or _root_difference(pid, spec, plan)
+            or (_root_difference(pid, spec, plan) if spec.runtime is None else "")
         )
     except (FileNotFoundError, ProcessLookupError):
         return ""
@@ -91,7 +94,7 @@ def _namespace_difference(pid: int, spec: ContainerSpec) -> str:
         "pid": spec.pid != "host",
         "uts": spec.uts != "host",
         "cgroup": spec.cgroupns == "private",
-        "time": bool(TIME_FLAG),
+        "time": bool(TIME_FLAG) and spec.runtime is None,
         "user": spec.user_namespace is not None,
     }
     for name, is_own in own.items():
