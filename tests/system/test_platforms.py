@@ -164,3 +164,47 @@ def test_a_layout_of_others_loads_exactly(fresh_engine, layout):
     assert layout.config_digest("amd64") in found
     kinds = sorted(item["Kind"] for item in manifests(fresh_engine, layout.config_digest("amd64")).values())
     assert kinds == ["attestation", "image", "image"]
+
+
+def test_our_own_command_line_knows_platforms(engine, both, layout):
+    tree = engine.orlop("images", "--tree", both).stdout
+    inspected = engine.orlop("inspect", "--platform=linux/arm64", "-f", "{{.Architecture}}", both).stdout
+    history = engine.orlop("history", "--platform=linux/arm64", "-q", "--no-trunc", both).stdout
+    saved = engine.orlop("save", "--platform=linux/arm64", both, input=b"").stdout
+
+    lines = tree.splitlines()[1:]
+    assert lines[0].startswith(both)
+    assert [line.split()[1] for line in lines[1:]] == ["linux/amd64", "linux/arm64", "attestation"]
+    assert inspected == "arm64\n"
+    assert layout.config_digest("arm64") in history
+    assert layout.config_digest("arm64")[7:].encode() in saved
+    assert layout.config_digest("amd64")[7:].encode() not in saved
+
+
+def test_disk_use_tells_where_compressed_bytes_are(engine, both):
+    shown = engine.orlop("system", "df", "-v").stdout
+    facts = inspect(engine, both)["Orlop"]["Layers"]
+
+    assert [layer["Compressed"] for layer in facts] == ["re-fetchable"]
+    assert both.removesuffix(":v1") in facts[0]["Sources"]
+    assert "re-fetchable" in shown.split("Image layers:")[1]
+
+
+def test_what_a_container_needs_is_not_reclaimable(fresh_engine):
+    before = fresh_engine.orlop("system", "df").stdout.splitlines()[1].split()
+    fresh_engine.docker("create", "busybox")
+    after = fresh_engine.orlop("system", "df").stdout.splitlines()[1].split()
+
+    assert before[3] == before[4] != "0B"
+    assert after[4] == "0B"
+
+
+def test_a_push_that_changes_the_digest_says_so(fresh_engine, layout, docker_registry):
+    packed = subprocess.run(["tar", "-C", layout.root, "-c", "."], check=True, capture_output=True).stdout
+    fresh_engine.docker("load", input=packed)
+    target = f"{docker_registry.address}/changed/loaded:1"
+    fresh_engine.docker("tag", layout.config_digest("amd64"), target)
+
+    told = fresh_engine.docker("push", target).stdout
+
+    assert f"the digest changes from {layout.images['amd64']['digest']} to sha256:" in told

@@ -19,6 +19,7 @@ COMMAND = Command(
         Flag("format", text="Format output using a Go template, 'table TEMPLATE' or 'json'"),
         Flag("human", "H", "bool", default=True, text="Print sizes and dates in human readable format"),
         Flag("no-trunc", kind="bool", text="Don't truncate output"),
+        Flag("platform", text="Show history for the given platform, os/arch[/variant]"),
         Flag("quiet", "q", "bool", text="Only show image IDs"),
     ),
     min_args=1,
@@ -37,7 +38,9 @@ _WIDTH = 45
 
 def run(context: Context, parsed: Parsed) -> int:
     """List and print."""
-    items = context.client.call("GET", path_of("images", parsed.args[0], "history"))
+    items = context.client.call(
+        "GET", path_of("images", parsed.args[0], "history"), {"platform": parsed["platform"]}
+    )
     rows = [_row(item, parsed) for item in items]
     if parsed["quiet"] and not parsed["format"]:
         for row in rows:

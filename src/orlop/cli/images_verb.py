@@ -8,6 +8,7 @@ from typing import Any
 from orlop.cli.context import Context
 from orlop.cli.flags import Command, Flag, Parsed
 from orlop.cli.listing import filters_query, format_rows
+from orlop.cli.table import render
 from orlop.cli.units import human_ago, human_size, short_id
 
 COMMAND = Command(
@@ -20,6 +21,7 @@ COMMAND = Command(
         Flag("format", text="Format output using a Go template, 'table TEMPLATE' or 'json'"),
         Flag("no-trunc", kind="bool", text="Don't truncate output"),
         Flag("quiet", "q", "bool", text="Only show image IDs"),
+        Flag("tree", kind="bool", text="List the platforms and attestations of every image"),
     ),
     max_args=1,
 )
@@ -41,8 +43,16 @@ def run(context: Context, parsed: Parsed) -> int:
     images = context.client.call(
         "GET",
         "/images/json",
-        {"all": parsed["all"] or None, "digests": parsed["digests"] or None, "filters": filters_query(words)},
+        {
+            "all": parsed["all"] or None,
+            "digests": parsed["digests"] or None,
+            "filters": filters_query(words),
+            "manifests": parsed["tree"] or None,
+        },
     )
+    if parsed["tree"]:
+        context.print(_tree(images), end="")
+        return 0
     rows = [row for image in images for row in _rows(image, parsed)]
     if parsed["quiet"] and not parsed["format"]:
         for identifier in dict.fromkeys(row["ID"] for row in rows):
@@ -53,6 +63,31 @@ def run(context: Context, parsed: Parsed) -> int:
         default.insert(2, "Digest")
     context.print(format_rows(parsed["format"], rows, _COLUMNS, default), end="")
     return 0
+
+
+def _tree(images: list[dict[str, Any]]) -> str:
+    """Names, and below them the manifests of their indexes; what is not here has no size."""
+    rows: list[tuple[str, ...]] = []
+    for image in images:
+        image.setdefault("Manifests", [])
+        names = image.get("RepoTags") or image.get("RepoDigests") or [_NONE]
+        used = str(
+            sum(len((one.get("ImageData") or {}).get("Containers") or ()) for one in image["Manifests"])
+        )
+        rows.append((", ".join(names), short_id(image["Id"]), human_size(image["Size"], 3), used))
+        for number, one in enumerate(image["Manifests"]):
+            branch = "\u2514\u2500 " if number + 1 == len(image["Manifests"]) else "\u251c\u2500 "
+            size = human_size(one["Size"]["Total"], 3) if one["Available"] else "-"
+            users = len((one.get("ImageData") or {}).get("Containers") or ())
+            rows.append((branch + _label(one), short_id(one["ID"]), size, str(users)))
+    return render(("IMAGE", "ID", "SIZE", "CONTAINERS"), rows)
+
+
+def _label(manifest: dict[str, Any]) -> str:
+    if manifest["Kind"] == "attestation":
+        return "attestation of " + short_id(manifest["AttestationData"]["For"])
+    platform = (manifest.get("ImageData") or {}).get("Platform") or {}
+    return "/".join(filter(None, (platform.get("os"), platform.get("architecture"), platform.get("variant"))))
 
 
 def _rows(image: dict[str, Any], parsed: Parsed) -> list[dict[str, Any]]:

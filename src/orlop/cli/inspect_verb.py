@@ -14,6 +14,7 @@ COMMAND = Command(
     "Return low-level information on containers and images",
     (
         Flag("format", "f", text="Format output using a Go template"),
+        Flag("platform", text="Inspect the image for the given platform, os/arch[/variant]"),
         Flag("size", "s", "bool", text="Display total file sizes if the type is container"),
         Flag("type", text="Return JSON for specified type: container, image, volume, network"),
     ),
@@ -30,12 +31,15 @@ _PATHS = {
 def run(context: Context, parsed: Parsed) -> int:
     """Print a JSON array, or a line per name through the template; missing names give exit code 1."""
     kinds = [parsed["type"]] if parsed["type"] else list(_PATHS)
+    if parsed["platform"]:
+        kinds = ["image"]
+    query = {"size": parsed["size"] or None, "platform": parsed["platform"]}
     if not set(kinds) <= set(_PATHS):
         raise UsageError(f'"{parsed["type"]}" is not a valid value for --type')
     found: list[dict[str, Any]] = []
 
     def look_up(name: str) -> None:
-        found.append(_find(context, name, kinds, is_sized=parsed["size"]))
+        found.append(_find(context, name, kinds, query))
 
     code = context.each(parsed.args, look_up)
     if not parsed["format"]:
@@ -49,12 +53,12 @@ def run(context: Context, parsed: Parsed) -> int:
     return code
 
 
-def _find(context: Context, name: str, kinds: list[str], *, is_sized: bool) -> dict[str, Any]:
+def _find(context: Context, name: str, kinds: list[str], query: dict[str, Any]) -> dict[str, Any]:
     for kind in kinds:
         noun, has_json = _PATHS[kind]
         path = path_of(noun, name, "json") if has_json else path_of(noun, name)
         try:
-            value: dict[str, Any] = context.client.call("GET", path, {"size": is_sized or None})
+            value: dict[str, Any] = context.client.call("GET", path, query)
         except ApiError as error:
             if error.status not in {404, 501} or len(kinds) == 1:
                 raise

@@ -16,6 +16,7 @@ COMMAND = Command(
     "Load an image from a tar archive or STDIN",
     (
         Flag("input", "i", text="Read from tar archive file, instead of STDIN"),
+        Flag("platform", kind="list", text="Load only the given platform(s), os/arch[/variant]"),
         Flag("quiet", "q", "bool", text="Suppress the load output"),
     ),
     max_args=0,
@@ -35,7 +36,7 @@ def run(context: Context, parsed: Parsed) -> int:
         answers = context.client.lines(
             "POST",
             "/images/load",
-            {"quiet": parsed["quiet"] or None},
+            {"quiet": parsed["quiet"] or None, "platform": parsed["platform"]},
             body=_pieces(source),
             headers={"Content-Type": "application/x-tar"},
         )

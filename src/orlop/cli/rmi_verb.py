@@ -12,6 +12,7 @@ COMMAND = Command(
     (
         Flag("force", "f", "bool", text="Force removal of the image"),
         Flag("no-prune", kind="bool", text="Do not delete untagged parents"),
+        Flag("platform", kind="list", text="Remove only the given platform(s), os/arch[/variant]"),
     ),
     min_args=1,
 )
@@ -21,7 +22,11 @@ def run(context: Context, parsed: Parsed) -> int:
     """Remove each and print what went."""
 
     def remove(name: str) -> None:
-        query = {"force": parsed["force"] or None, "noprune": parsed["no-prune"] or None}
+        query = {
+            "force": parsed["force"] or None,
+            "noprune": parsed["no-prune"] or None,
+            "platforms": parsed["platform"],
+        }
         for item in context.client.call("DELETE", path_of("images", name), query) or []:
             context.print(
                 f"Untagged: {item['Untagged']}" if item.get("Untagged") else f"Deleted: {item['Deleted']}"

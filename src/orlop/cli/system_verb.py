@@ -41,7 +41,7 @@ def run(context: Context, parsed: Parsed) -> int:
 def _df(context: Context) -> int:
     usage = context.client.call("GET", "/system/df")
     rows = (
-        _images(usage.get("Images") or [], usage.get("LayersSize") or 0),
+        _images(usage.get("Images") or [], context.client.call("GET", "/orlop/images/disk")),
         _containers(usage.get("Containers") or []),
         _volumes(usage.get("Volumes") or []),
         _cache(usage.get("BuildCache") or []),
@@ -56,16 +56,17 @@ def _df_verbose(context: Context) -> int:
 
     usage = context.client.call("GET", "/system/df")
     context.print(usage_tables.render_all(usage), end="")
+    disk = context.client.call("GET", "/orlop/images/disk")
+    context.print("\nImage layers:\n\n" + usage_tables.layers(disk["Layers"]), end="")
     return 0
 
 
 _Usage = tuple[str, int, int, int, int]  # type, how many, how many in use, bytes, bytes that could be freed
 
 
-def _images(images: list[dict[str, Any]], layers_bytes: int) -> _Usage:
+def _images(images: list[dict[str, Any]], disk: dict[str, Any]) -> _Usage:
     used = [image for image in images if image["Containers"] > 0]
-    needed = sum(image["Size"] - max(image.get("SharedSize", 0), 0) for image in used)
-    return "Images", len(images), len(used), layers_bytes, layers_bytes - needed
+    return "Images", len(images), len(used), disk["Size"], disk["Reclaimable"]
 
 
 def _containers(containers: list[dict[str, Any]]) -> _Usage:

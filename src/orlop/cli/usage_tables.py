@@ -11,7 +11,7 @@ from orlop.cli.ps_verb import row as container_row
 from orlop.cli.table import render
 from orlop.cli.units import human_ago, human_size, short_id
 
-__all__ = ["render_all"]
+__all__ = ["layers", "render_all"]
 
 Item = Mapping[str, Any]
 _NONE = "<none>"
@@ -28,6 +28,21 @@ def render_all(usage: Item) -> str:
         (f"Build cache usage: {human_size(_own_bytes(cache))}", _cache(cache, now)),
     )
     return "\n".join(f"{title}\n\n{table}" for title, table in parts)
+
+
+def layers(items: Iterable[Item]) -> str:
+    """Every layer with the way its compressed bytes can be had for a push."""
+    rows = [
+        (
+            short_id(item["DiffId"]),
+            human_size(item["Size"], 3),
+            item["Compressed"],
+            short_id(item.get("Digest") or ""),
+            ", ".join(item.get("Sources") or ()),
+        )
+        for item in items
+    ]
+    return render(("LAYER", "SIZE", "COMPRESSED BYTES", "DIGEST", "SOURCES"), rows)
 
 
 def _own_bytes(cache: Iterable[Item]) -> int:

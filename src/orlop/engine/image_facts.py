@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orlop.base.clock import format_rfc3339_nano
-from orlop.engine.image_views import ImageFacts, LayerState
+from orlop.engine.image_views import ImageDisk, ImageFacts, LayerState
 from orlop.images.model import Image, LayerSource
 from orlop.images.store import ImageStore
 from orlop.images.uses import Use
@@ -35,6 +35,23 @@ class ImageFactsReader:
             format_rfc3339_nano(use.used_ns) if use.used_ns else "",
             use.is_pinned,
         )
+
+    async def disk(self, used: frozenset[str]) -> ImageDisk:
+        """What all layers take, and what could be freed.
+
+        Args:
+            used: ids of images that containers use.
+        """
+        images = await self._store.list()
+        sizes: dict[Digest, int] = {}
+        needed: set[Digest] = set()
+        for image in images:
+            sizes |= dict(zip(image.diff_ids, image.layer_sizes, strict=True))
+            needed |= set(image.diff_ids) if image.id in used else set()
+        sources, kept = await self._store.compressed_forms(sizes)
+        states = [layer_state(layer, size, sources.get(layer, ()), kept) for layer, size in sizes.items()]
+        reclaimable = sum(size for layer, size in sizes.items() if layer not in needed)
+        return ImageDisk(sum(sizes.values()), reclaimable, tuple(states))
 
 
 def layer_state(

@@ -22,6 +22,7 @@ __all__ = [
     "DistributionPlatform",
     "HistoryItem",
     "ImageConfigView",
+    "ImageDisk",
     "ImageFacts",
     "ImageInspect",
     "ImageMetadata",
@@ -110,6 +111,15 @@ class ImageFacts:
     layers: tuple[LayerState, ...]
     last_used: str = field(default="", omit_empty=True)
     pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDisk:
+    """`GET /orlop/images/disk`: every layer once; `reclaimable` is what no container needs."""
+
+    size: int
+    reclaimable: int
+    layers: tuple[LayerState, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.image_views import (
     Deleted,
     HistoryItem,
+    ImageDisk,
     ImageInspect,
     ImageMetadata,
     ImageSummary,
@@ -201,6 +202,10 @@ class Images:
     async def usage(self) -> Sequence[ImageSummary]:
         """The images part of `system df`."""
         return await self.list(show_all=True, with_shared_size=True, with_containers=True)
+
+    async def disk(self) -> ImageDisk:
+        """What the layers of all images take, what could be freed, and how compressed bytes can be had."""
+        return await self.facts.disk(frozenset(self._users_by_image()))
 
     async def inspect(
         self, name: str, platform: Platform | None = None, *, with_manifests: bool = False

@@ -23,6 +23,10 @@ async def diff(engine: Engine, request: Request) -> Answer:
     return json_response(await engine.images.insight.diff(_need(request, "old"), _need(request, "new")))
 
 
+async def disk(engine: Engine, _request: Request) -> Answer:
+    return json_response(await engine.images.disk())
+
+
 async def pin(engine: Engine, request: Request) -> Answer:
     await engine.images.pin(_need(request, "name"), is_pinned=True)
     return no_content()
@@ -66,6 +70,7 @@ def _need(request: Request, name: str) -> str:
 ROUTES = (
     Route("OrlopImageLayers", "GET", "/orlop/images/layers", layers),
     Route("OrlopImageDiff", "GET", "/orlop/images/diff", diff),
+    Route("OrlopImageDisk", "GET", "/orlop/images/disk", disk),
     Route("OrlopImagePin", "POST", "/orlop/images/pin", pin, scope="operate"),
     Route("OrlopImageUnpin", "DELETE", "/orlop/images/pin", unpin, scope="operate"),
     Route("OrlopImageGcPlan", "GET", "/orlop/images/gc", plan_gc),
