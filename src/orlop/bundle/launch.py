@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from orlop.kernel.cgroup import Cgroup, Mode
 from orlop.kernel.clone import clone3
 from orlop.kernel.namespaces import CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT, namespace_id, setns
 from orlop.procs.channel import Channel, channel_pair, close_all
-from orlop.runtime.confine import LIMITS, ProcessPlan
+from orlop.runtime.confine import ProcessPlan, limit
 
 __all__ = [
     "Create",
@@ -324,11 +323,10 @@ def _run(child: Callable[[], NoReturn]) -> NoReturn:
 
 def set_limits(pid: int, planned: ProcessPlan) -> None:
     """Resource limits, with our privileges: in a user namespace a process cannot raise its own."""
-    for name, soft, hard in planned.rlimits:
-        try:
-            resource.prlimit(pid, LIMITS[name], (soft, hard))
-        except (OSError, ValueError) as error:
-            raise Refused(f"error setting rlimit {name}: {error}") from error
+    try:
+        limit(planned, pid)
+    except OSError as error:
+        raise Refused(error.strerror or str(error)) from error
 
 
 def set_oom_score(pid: int, score: int | None) -> None:

@@ -410,6 +410,12 @@ def test_limits_of_a_process(containers):
     assert output.text.split() == ["100", "0"]
 
 
+def test_fewer_open_files_than_a_start_takes(containers):
+    output = containers(lambda h: h.shell("ulimit -n; ulimit -Hn", process={"rlimits": {"nofile": (4, 6)}}))
+
+    assert output.text.split() == ["4", "6"], output
+
+
 def test_out_of_memory_kills_the_container_and_is_told(containers):
     async def scenario(h):
         resources = ResourceSpec(memory_limit_bytes=32 << 20, memory_swap_bytes=32 << 20)
