@@ -12,8 +12,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from orlop.base import failpoints, log
@@ -128,6 +129,8 @@ async def _serve(settings: Settings, outside: int) -> None:
     from orlop.daemon_wiring import build_plant
 
     plant = await build_plant(settings, starting, outside)
+    reload = partial(_reload, plant.engine.system.reloaded)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     counting = plant.metrics.meters.answered if plant.metrics is not None else None
     app = App(plant.engine, is_experimental=settings.is_experimental, on_answer=counting)
     server = HttpServer(app.handle)
@@ -173,7 +176,7 @@ def _handle_signals(stop: asyncio.Event) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
-def _reload() -> None:
+def _reload(told: Callable[..., object] | None = None) -> None:
     """Take over from the configuration file what can change while we run: level and format of the log."""
     try:
         settings, _ = load_settings(sys.argv[1:])
@@ -182,6 +185,8 @@ def _reload() -> None:
         log.error("cannot reload the configuration", error=error)
     else:
         log.info("configuration reloaded", level=settings.log_level, format=settings.log_format)
+        if told is not None:
+            told(is_debug=settings.log_level == "debug")
 
 
 def _set_up_log(settings: Settings) -> None:

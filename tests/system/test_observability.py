@@ -281,6 +281,10 @@ def test_every_line_is_an_object_and_the_level_changes_by_sighup(engine):
     engine.config.write_text('{"log-level": "debug"}')
     engine.process.send_signal(signal.SIGHUP)
     wait_until(lambda: records(engine)[-1]["msg"] == "configuration reloaded", "reload")
+    asked = ("events", "--since", "1h", "--until", "0s", "--filter", "type=daemon")  # until: whole seconds
+    wait_until(
+        lambda: re.search(r" daemon reload \S+ \(debug=true, name=", engine.docker(*asked).stdout), "event"
+    )
     engine.docker("ps")
     asked = [record for record in records(engine) if record.get("operation") == "ContainerList"]
 

@@ -160,6 +160,11 @@ class System:
             discovered_devices=await offload.thread(self._discovered_devices),
         )
 
+    def reloaded(self, *, is_debug: bool) -> None:
+        """Tell whoever listens to events that the configuration was read again."""
+        attributes = {"debug": str(is_debug).lower(), "name": self._facts.hostname}
+        self._events.publish("daemon", "reload", self._settings.engine_id, attributes)
+
     def _discovered_devices(self) -> tuple[DiscoveredDevice, ...]:
         """Spec files come and go while the engine runs."""
         found = cdi_registry.load(self._settings.cdi_spec_dirs)
