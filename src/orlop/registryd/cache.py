@@ -227,6 +227,8 @@ class PullThrough:
                 if position < fetch.available:
                     count = min(READ_BYTES, fetch.available - position)
                     data = await offload.thread(os.pread, fetch.fd, count, position)
+                    if not data:
+                        break  # the bytes were wrong and have been dropped
                     position += len(data)
                     yield data
                 elif fetch.is_done:
