@@ -210,6 +210,7 @@ def _set_hooks(
     hooks.on_adopt += [health.adopted, ooms.adopted]
     hooks.on_adopt.append(lambda item: services.later(sockets.reopen(item), "API socket"))
     hooks.on_exit += [health.ended, execs.container_ended]
+    hooks.on_removed.append(execs.container_removed)
     hooks.on_exit.append(lambda item: services.later(sockets.ended(item), "API socket"))
 
 

@@ -70,6 +70,7 @@ def live(api):
     assert follower.getresponse().read().endswith(b"word\n")
     follower.close()
     api.ok("DELETE", f"/containers/{name}", v=1)
+    assert api("GET", f"/exec/{made}/json").status == 404
 
 
 def settle(engine):

@@ -213,6 +213,10 @@ class Execs:
                 container.exec_ids.discard(exec_id)
                 self._execs.pop(exec_id, None)
 
+    def container_removed(self, container: Container) -> None:
+        """Forget them all: nobody can ask for them any more, and each would keep its container in memory."""
+        self._drop([item for item in self._execs.values() if item.container is container])
+
     def _forget_old(self) -> None:
         """Finished ones stay for whoever asks for their exit code, but not for ever; neither do others."""
         self._drop([item for item in self._execs.values() if item.exit_code is not None][:-_MAX_KEPT])

@@ -58,6 +58,7 @@ class Remover:
                 self._runner.fire(container, Event.REMOVE_FAILED)
             raise
         failpoints.hit("container.remove.row-gone")
+        self._runner.removed(container)
         for attachment in container.attachments:
             attachment.socket.close()
         container.attachments = []

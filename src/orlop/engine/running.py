@@ -30,12 +30,13 @@ _LOST_CODE = 255
 
 @dataclass(slots=True)
 class Hooks:
-    """What else happens at a start, an exit, an automatic removal; set once by the engine."""
+    """What else happens at a start, an exit, a removal; set once by the engine."""
 
     remove: Callable[[Container], Awaitable[None]] | None = None
     on_start: list[Callable[[Container], None]] = field(default_factory=list)
     on_adopt: list[Callable[[Container], None]] = field(default_factory=list)
     on_exit: list[Callable[[Container], None]] = field(default_factory=list)
+    on_removed: list[Callable[[Container], None]] = field(default_factory=list)
 
 
 class Runner:
@@ -203,6 +204,11 @@ class Runner:
 
     def _run_start_hooks(self, container: Container) -> None:
         for hook in self._hooks.on_start:
+            hook(container)
+
+    def removed(self, container: Container) -> None:
+        """The container is unreachable from now on."""
+        for hook in self._hooks.on_removed:
             hook(container)
 
     def _run_exit_hooks(self, container: Container) -> None:
