@@ -35,8 +35,8 @@ def door(engine):
 
 
 @pytest.fixture
-def canary(tmp_path):
-    with hostile.canary_in(tmp_path) as place:
+def canary():
+    with hostile.new_canary() as place:
         yield place
 
 

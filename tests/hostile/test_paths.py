@@ -53,11 +53,11 @@ def test_copies_while_a_directory_and_a_link_change_places(door, started, canary
     assert set(statuses) <= {200, 400, 404, 409, 0}  # 0: it changed after the head of the answer
 
 
-def test_a_volume_s_place_while_the_directory_above_it_is_a_link(door, started, canary, tmp_path):
+def test_a_volume_s_place_while_the_directory_above_it_is_a_link(door, started, canary):
     """CVE-2026-41568, CVE-2026-42306, CVE-2021-30465, CVE-2024-45310, CVE-2022-1708: `cp` into a stopped
     container and its start mount a volume below a directory that a sharer of that volume exchanges."""
     attacker, root = prepared(door, started, canary, host={"Binds": ["shared:/work"]})
-    binds = ["shared:/work", "inner:/work/dir/deep", f"{tmp_path}/canary/inside:/work/dir/other:ro"]
+    binds = ["shared:/work", "inner:/work/dir/deep", f"{canary}/inside:/work/dir/other:ro"]
     made = door.create("busybox", "true", host={"Binds": binds})
     victim = made.value()["Id"]
     statuses, ends = [], []

@@ -127,7 +127,9 @@ def test_a_process_that_enters_is_watched_from_inside(engine, door, started, spy
     name = started("spy:1")
     with ThreadPoolExecutor(1) as pool, Door(str(engine.socket)) as other:
         watching = pool.submit(other.execute, name, "/spy", "2")
-        codes = {door.execute(name, "true").code for _ in for_a_while(1.6)}
+        # a long environment makes the last moment before the program long
+        long = [f"V{number}={'x' * 100_000}" for number in range(15)]
+        codes = {door.execute(name, "true", Env=long).code for _ in for_a_while(1.6)}
         told = watching.result().output
 
     assert codes == {0}
@@ -182,7 +184,9 @@ def test_links_for_system_directories_and_nodes(engine, door, canary, host_setti
         for tty in (True, False):
             script = f"echo evil > /dev/null; {COUNT}; stat -c %t:%T /dev/null"
             done = door.run("evil:1", "sh", "-c", script, Tty=tty)
-            if not done.error:
+            if not done.error or {"dev", "proc", "sys"} & set(
+                names
+            ):  # those are ours, whatever the image has
                 assert "0\n1:3" in done.output
 
 

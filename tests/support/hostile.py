@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -80,16 +81,20 @@ def look(directory: Path) -> dict:
 
 
 @contextlib.contextmanager
-def canary_in(directory: Path):
-    """A directory of the host that must be the same at the end."""
-    place = directory / "canary"
-    (place / "inside").mkdir(parents=True)
-    (place / "file").write_text(SECRET)
-    os.utime(place / "file", (1, 1))
-    place.chmod(0o750)
-    before = look(place)
-    yield place
-    assert look(place) == before
+def new_canary():
+    """A directory of the host that must be the same at the end.
+
+    Not below /tmp: workers that look at a stopped container cover that with the container's root.
+    """
+    with tempfile.TemporaryDirectory(prefix="orlop-canary-", dir="/var/tmp") as directory:
+        place = Path(directory, "canary")
+        (place / "inside").mkdir(parents=True)
+        (place / "file").write_text(SECRET)
+        os.utime(place / "file", (1, 1))
+        place.chmod(0o750)
+        before = look(place)
+        yield place
+        assert look(place) == before
 
 
 class Exchange:

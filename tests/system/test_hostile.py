@@ -6,44 +6,21 @@ answering, and what was refused leaves nothing in its store.
 
 import io
 import os
-import stat
 import tarfile
 
 import pytest
 
-from support import images
+from support import hostile, images
 from support.contexts import write
 
 UP = "../" * 30
 
 
 @pytest.fixture
-def canary(tmp_path):
+def canary():
     """A directory of the host whose content, modes, owners and times are compared at the end."""
-    directory = tmp_path / "canary"
-    (directory / "inside").mkdir(parents=True)
-    (directory / "file").write_text("as it was")
-    os.utime(directory / "file", (1, 1))
-    directory.chmod(0o750)
-    before = look(directory)
-    yield str(directory)
-    assert look(directory) == before
-
-
-def look(directory):
-    found = {}
-    for path in [directory, *sorted(directory.rglob("*"))]:
-        status = path.lstat()
-        content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
-        found[str(path)] = (
-            status.st_mode,
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns,
-            status.st_nlink,
-            content,
-        )
-    return found
+    with hostile.new_canary() as place:
+        yield str(place)
 
 
 def tar_of(*entries):
