@@ -72,10 +72,10 @@ class HttpServer:
         listener.setblocking(False)
         connect: Callable[[], asyncio.Protocol] = self._connect
         if tls is not None:
-            context = tls
+            context, handshakes = tls, set[TlsLayer]()
 
             def connect() -> asyncio.Protocol:
-                return TlsLayer(context, self._connect)
+                return TlsLayer(context, self._connect, handshakes)
 
         if listener.family == socket.AF_UNIX:
             server = await loop.create_unix_server(connect, sock=listener, backlog=BACKLOG)

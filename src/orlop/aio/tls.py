@@ -20,9 +20,10 @@ from typing import Any
 
 from orlop.base import log
 
-__all__ = ["HANDSHAKE_S", "TlsLayer"]
+__all__ = ["HANDSHAKE_S", "MAX_HANDSHAKES", "TlsLayer"]
 
 HANDSHAKE_S = 20.0
+MAX_HANDSHAKES = 256  # connections of who has not shown a certificate yet, for each socket
 _READ_BYTES = 128 << 10
 
 Factory = Callable[[], asyncio.Protocol]
@@ -34,13 +35,15 @@ class TlsLayer(asyncio.Protocol):
     Args:
         context: of the server.
         factory: makes the protocol above, once the handshake is done.
+        handshakes: those of the server that are under way; one too many is dropped at once.
     """
 
-    def __init__(self, context: ssl.SSLContext, factory: Factory) -> None:
+    def __init__(self, context: ssl.SSLContext, factory: Factory, handshakes: set[TlsLayer]) -> None:
         self.context = context
         self.below: asyncio.Transport
         self.protocol: asyncio.BaseProtocol | None = None
         self._factory = factory
+        self._handshakes = handshakes
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -58,6 +61,10 @@ class TlsLayer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.below = transport
+        if len(self._handshakes) >= MAX_HANDSHAKES:
+            self.abort()
+            return
+        self._handshakes.add(self)
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -109,6 +116,7 @@ class TlsLayer(asyncio.Protocol):
         return True
 
     def _stop_timer(self) -> None:
+        self._handshakes.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
