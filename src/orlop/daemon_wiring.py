@@ -49,6 +49,7 @@ from orlop.engine.networks import Networks, NetworkUser
 from orlop.engine.ooms import OomEvents
 from orlop.engine.reconcile import Reconciler
 from orlop.engine.removal import Remover
+from orlop.engine.repairs import Repairs
 from orlop.engine.requests import HostConfig
 from orlop.engine.running import Hooks, Runner
 from orlop.engine.runtimes import find_runtimes
@@ -167,6 +168,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote], outsid
         volumes=volumes,
         images=images,
         budget=_budget(settings, services, store, images),
+        repairs=Repairs(settings.data_root, store.images, store.blobs, store.layers, store.leases, registry),
         builds=builds,
         networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
         system=_system(

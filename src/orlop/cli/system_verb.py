@@ -12,12 +12,15 @@ from orlop.cli.table import render
 from orlop.cli.units import human_size
 
 COMMAND = Command(
-    "system [OPTIONS] df|prune|dial-stdio",
-    "Disk usage and clean-up; dial-stdio: proxy standard input and output to the engine",
+    "system [OPTIONS] df|prune|fsck|dial-stdio",
+    "Disk usage, clean-up, check of stored bytes; dial-stdio: standard input and output to the engine",
     (
         Flag("all", "a", "bool", text="prune: remove all unused images, not just dangling ones"),
         Flag("filter", kind="list", text="prune: provide filter values (e.g. label=<key>=<value>)"),
         Flag("verbose", "v", "bool", text="df: show every object"),
+        Flag(
+            "repair", kind="bool", text="fsck: fetch damaged layers and documents again from where they came"
+        ),
         Flag("force", "f", "bool", text="prune: do not prompt for confirmation"),
     ),
     min_args=1,
@@ -31,11 +34,15 @@ def run(context: Context, parsed: Parsed) -> int:
         return _df_verbose(context) if parsed["verbose"] else _df(context)
     if parsed.args[0] == "prune":
         return _prune(context, parsed)
+    if parsed.args[0] == "fsck":
+        return _fsck(context, is_repairing=parsed["repair"])
     if parsed.args[0] == "dial-stdio":
         from orlop.cli import dial_stdio
 
         return dial_stdio.run(context)
-    raise UsageError(f"'system {parsed.args[0]}' is not an orlop command", hint="df, prune or dial-stdio")
+    raise UsageError(
+        f"'system {parsed.args[0]}' is not an orlop command", hint="df, prune, fsck or dial-stdio"
+    )
 
 
 def _df(context: Context) -> int:
@@ -59,6 +66,24 @@ def _df_verbose(context: Context) -> int:
     disk = context.client.call("GET", "/orlop/images/disk")
     context.print("\nImage layers:\n\n" + usage_tables.layers(disk["Layers"]), end="")
     return 0
+
+
+def _fsck(context: Context, *, is_repairing: bool) -> int:
+    """Exit code 0 if everything is whole or was healed, 1 if not."""
+    code = 0
+    for line in context.client.lines("POST", "/orlop/check", {"repair": is_repairing or None}, body=b""):
+        if "error" in line:
+            context.warn(f"orlop: {line['error']}")
+            return 1
+        if line["Status"] == "done":
+            context.print(f"{line.get('Checked', 0)} layers and documents checked")
+            continue
+        code = code if line["Status"] == "healed" else 1
+        users = ", ".join(line.get("Images") or ())
+        context.print(f"{line['Status']}: {line['Kind']} {line['Digest']}: {line['Detail']}")
+        if users:
+            context.print(f"  used by {users}")
+    return code
 
 
 _Usage = tuple[str, int, int, int, int]  # type, how many, how many in use, bytes, bytes that could be freed

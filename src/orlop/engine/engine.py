@@ -20,6 +20,7 @@ from orlop.engine.volumes import Volumes
 if TYPE_CHECKING:
     from orlop.engine.image_budget import ImageBudget
     from orlop.engine.images import Images
+    from orlop.engine.repairs import Repairs
     from orlop.engine.system import System
 
 __all__ = ["Engine"]
@@ -35,6 +36,7 @@ class Engine:
     networks: Networks
     images: Images
     budget: ImageBudget
+    repairs: Repairs
     builds: Builds
     system: System
     events: EventBus

@@ -181,6 +181,10 @@ class LayerStore:
         except FileNotFoundError as error:
             raise LayerNotFound(f"layer {diff_id} is not stored", diff_id=diff_id) from error
 
+    async def release(self, diff_id: Digest) -> None:
+        """Forget the mount of a layer; whoever uses it keeps it, and the next user gets the file anew."""
+        await self._mounts.release(diff_id)
+
     async def verify(self, diff_id: Digest) -> None:
         """Hash the tar and the index, in a worker. Raises LayerNotFound, LayerCorrupt."""
         fd, _, _ = self.open(diff_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orlop.api.request import Answer, Request, json_response, no_content
+from orlop.api.request import Answer, Request, json_response, no_content, progress_stream
 from orlop.api.routes import Route
 from orlop.base.errors import InvalidInput
 
@@ -25,6 +25,10 @@ async def diff(engine: Engine, request: Request) -> Answer:
 
 async def disk(engine: Engine, _request: Request) -> Answer:
     return json_response(await engine.images.disk())
+
+
+async def check(engine: Engine, request: Request) -> Answer:
+    return await progress_stream(engine.repairs.check(repairs=request.query.get_bool("repair")))
 
 
 async def pin(engine: Engine, request: Request) -> Answer:
@@ -68,6 +72,7 @@ def _need(request: Request, name: str) -> str:
 
 
 ROUTES = (
+    Route("OrlopCheck", "POST", "/orlop/check", check, scope="admin"),
     Route("OrlopImageLayers", "GET", "/orlop/images/layers", layers),
     Route("OrlopImageDiff", "GET", "/orlop/images/diff", diff),
     Route("OrlopImageDisk", "GET", "/orlop/images/disk", disk),
