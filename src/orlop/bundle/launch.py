@@ -22,7 +22,7 @@ from orlop.bundle.hooks import run_hooks
 from orlop.bundle.init import InitOrders, run_bundle_init
 from orlop.bundle.lowering import ContainerPlan, lower
 from orlop.bundle.processes import plan_extras, plan_process
-from orlop.bundle.records import Record, Store, oci_state, process_start, read_limited
+from orlop.bundle.records import Record, Store, oci_state, read_limited
 from orlop.bundle.refusal import Refused
 from orlop.bundle.sources import open_sources
 from orlop.kernel import process, userns
@@ -193,7 +193,7 @@ class _Launch:
 
     def _give_privileges(self) -> None:
         assert self.cgroup is not None
-        self.record = replace(self.record, pid=self.pid, pid_start=process_start(self.pid))
+        self.record = replace(self.record, pid=self.pid, pid_start=process.start_ticks(self.pid))
         if self.plan.has_user_namespace and self.cgroup.host.mode is not Mode.NONE:
             self.cgroup.add(self.pid)
         if self.plan.new_namespaces & CLONE_NEWUSER:

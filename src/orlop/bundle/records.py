@@ -22,13 +22,12 @@ from typing import Any
 from orlop.bundle.config import SPEC_VERSION, Config, parse_config
 from orlop.bundle.refusal import ContainerExists, ContainerMissing, Refused
 from orlop.kernel import cgroup
-from orlop.kernel.process import pidfd_open
+from orlop.kernel.process import pidfd_open, start_ticks
 
-__all__ = ["Record", "Status", "Store", "oci_state", "process_start", "read_limited"]
+__all__ = ["Record", "Status", "Store", "oci_state", "read_limited"]
 
 MAX_DOCUMENT_BYTES = 16 << 20
 _ID = re.compile(r"[A-Za-z0-9_+.-]{1,255}\Z")
-_START_TIME = 19  # field 22 of proc(5) stat, counted behind the name
 Status = str
 
 
@@ -61,7 +60,7 @@ class Record:
             fd = pidfd_open(self.pid)
         except OSError:
             return None
-        if process_start(self.pid) != self.pid_start:  # asked after the open: the pid cannot change hands
+        if start_ticks(self.pid) != self.pid_start:  # asked after the open: the pid cannot change hands
             os.close(fd)
             return None
         return fd
@@ -135,7 +134,7 @@ class Store:
 
     def status(self, record: Record) -> Status:
         """creating, created, running, paused or stopped."""
-        if not record.pid or process_start(record.pid) != record.pid_start:
+        if not record.pid or start_ticks(record.pid) != record.pid_start:
             return "creating" if not record.is_set_up and not record.pid else "stopped"
         if not record.is_set_up:
             return "creating"
@@ -155,17 +154,6 @@ def oci_state(record: Record, status: Status) -> dict[str, Any]:
     if record.annotations:
         state["annotations"] = record.annotations
     return state
-
-
-def process_start(pid: int) -> int:
-    """When the process was started, in the kernel's ticks; 0 when it has ended, a zombie included."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except OSError:
-        return 0
-    fields = text[text.rindex(b")") + 2 :].split()
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[_START_TIME])
 
 
 def read_limited(path: str) -> bytes:

@@ -31,8 +31,11 @@ __all__ = [
     "set_res_gid",
     "set_res_uid",
     "signalfd",
+    "start_ticks",
     "syncfs",
 ]
+
+_DEAD_STATES = frozenset({b"Z", b"X"})  # a zombie whose parent does not care
 
 # include/uapi/linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -177,3 +180,14 @@ def parse_siginfo(record: bytes) -> tuple[int, int]:
 def syncfs(fd: int) -> None:
     """Write back everything of the file system that `fd` is on; raises the error of a failed write-back."""
     _syncfs(fd)
+
+
+def start_ticks(pid: int) -> int:
+    """When a process started, in ticks since boot: with the pid it names one process. 0 = none (any more)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return 0
+    fields = text[text.rindex(b")") + 2 :].split()
+    return 0 if fields[0] in _DEAD_STATES else int(fields[19])

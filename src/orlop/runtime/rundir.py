@@ -16,6 +16,7 @@ import socket
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from orlop.kernel.process import start_ticks
 from orlop.runtime.spec import ExitRecord
 from orlop.runtime.speccodec import exit_record_from_json
 
@@ -28,7 +29,6 @@ __all__ = [
     "read_exit",
     "read_record",
     "socket_inode",
-    "start_ticks",
     "unlink_socket",
     "wait_gone",
     "write_exit",
@@ -41,7 +41,6 @@ SOCKET = "sock"
 EXIT = "exit"
 RECORD_VERSION = 1
 _BACKLOG = 64
-_DEAD_STATES = frozenset({b"Z", b"X"})  # a zombie whose parent does not care
 _MAX_FILE_BYTES = 1 << 20
 
 
@@ -142,17 +141,6 @@ def connect(run_dir: str) -> socket.socket | None:
     finally:
         os.close(run_fd)
     return client
-
-
-def start_ticks(pid: int) -> int:
-    """When a process started, in ticks since boot: with the pid it names one process. 0 = none (any more)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except OSError:
-        return 0
-    fields = text[text.rindex(b")") + 2 :].split()
-    return 0 if fields[0] in _DEAD_STATES else int(fields[19])
 
 
 def is_alive(pid: int, ticks: int) -> bool:

@@ -20,6 +20,7 @@ from orlop.base import failpoints, log
 from orlop.base.clock import SystemClock
 from orlop.base.errors import OrlopError
 from orlop.kernel.cgroup import Cgroup, Host
+from orlop.kernel.process import start_ticks
 from orlop.procs.channel import close_all
 from orlop.runtime import ahead, contain, rundir
 from orlop.runtime.contract import EXIT_START_FAILED, StartFailed, TaskGone
@@ -199,9 +200,9 @@ class Supervisor:
             rundir.Record(
                 id=self.spec.id,
                 supervisor_pid=os.getpid(),
-                supervisor_ticks=rundir.start_ticks(os.getpid()),
+                supervisor_ticks=start_ticks(os.getpid()),
                 init_pid=init_pid,
-                init_ticks=rundir.start_ticks(init_pid),
+                init_ticks=start_ticks(init_pid),
                 cgroup=self.cgroup.path,
                 started_at_ns=self.init.started_at_ns if self.init else 0,
             ),

@@ -1,5 +1,6 @@
 import os
 
+from orlop.kernel import process
 from orlop.runtime import rundir
 from orlop.runtime.rundir import Record
 from orlop.runtime.spec import ExitRecord
@@ -55,12 +56,12 @@ def test_the_socket_works_at_any_path_length(tmp_path):
 
 
 def test_a_process_is_known_by_pid_and_start(tmp_path):
-    ticks = rundir.start_ticks(os.getpid())
+    ticks = process.start_ticks(os.getpid())
 
     assert ticks > 0
     assert rundir.is_alive(os.getpid(), ticks)
     assert not rundir.is_alive(os.getpid(), ticks + 1)
-    assert rundir.start_ticks(2**22 - 1) == 0
+    assert process.start_ticks(2**22 - 1) == 0
 
 
 def test_clearing_forgets_the_last_run_and_may_be_repeated(tmp_path):
