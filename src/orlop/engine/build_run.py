@@ -155,6 +155,7 @@ class BuildRun:
                 f"image {request.reference} is for {image.config.platform}, "
                 f"this machine is {self._options.host}"
             )
+        await images.uses.touch(image.id)
         self._base_images.append(image)
         return BaseImage(request.reference, image.config)
 

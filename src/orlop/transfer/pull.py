@@ -128,6 +128,7 @@ class Puller:
                 f"pull {reference}", _PARTIAL_LEASE_S, keep_on_failure=True
             ) as lease:
                 image = await self._store(repository, found, request.platform, lease, report)
+        await self._images.uses.touch(image.id)
         report(Progress(f"Digest: {top}"))
         is_new = before is None or before.id != image.id
         verdict = "Downloaded newer image for" if is_new else "Image is up to date for"
