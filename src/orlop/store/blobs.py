@@ -125,7 +125,10 @@ class BlobStore:
         self._busy.add(name)
         try:
             ingest = Ingest(self._publish, os.path.join(self._ingests, name), lease, expected)
-            await offload.thread(ingest.open, ref, self._clock.now_ns())
+            try:
+                await offload.thread(ingest.open, ref, self._clock.now_ns())
+            except OSError as error:
+                raise full_or(error, "the blob store") from error
             try:
                 yield ingest
             finally:
