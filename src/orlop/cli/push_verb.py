@@ -9,8 +9,8 @@ from orlop.client.client import path_of
 from orlop.oci.reference import parse_reference
 
 COMMAND = Command(
-    "push [OPTIONS] NAME[:TAG]",
-    "Upload an image to a registry",
+    "push [OPTIONS] NAME[:TAG]|ssh://HOST/NAME[:TAG]",
+    "Upload an image to a registry, or to the engine of another host",
     (
         Flag("all-tags", "a", "bool", text="Push all tags of an image to the repository"),
         Flag("platform", text="Push a platform-specific manifest as a single-platform image"),
@@ -23,6 +23,10 @@ COMMAND = Command(
 
 def run(context: Context, parsed: Parsed) -> int:
     """Push with progress."""
+    if parsed.args[0].startswith("ssh://"):
+        from orlop.cli.push_over_ssh import push_over_ssh
+
+        return push_over_ssh(context, parsed.args[0], is_quiet=parsed["quiet"])
     reference = parse_reference(parsed.args[0])
     tag = "" if parsed["all-tags"] else reference.with_default_tag().tag
     if not parsed["all-tags"] and reference.tag is None and not parsed["quiet"]:

@@ -25,6 +25,8 @@ def connect_or_start(endpoint: Endpoint, environ: Mapping[str, str]) -> None:
     Raises:
         CannotConnect: nobody listens and starting is not ours to do, or it failed.
     """
+    if endpoint.ssh:
+        return  # the command at the other end starts it, and a connection is no small thing
     try:
         endpoint.connect().close()
     except CannotConnect:

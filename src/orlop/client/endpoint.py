@@ -41,11 +41,12 @@ class Endpoint:
     is_default: bool = False
     is_tls: bool = False
     certificates: str = ""
+    ssh: bool = False
 
     @property
     def authority(self) -> str:
         """What the Host header says."""
-        if self.path:
+        if self.path or self.ssh:
             return "orlop"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -56,6 +57,10 @@ class Endpoint:
             CannotConnect: nobody listens there.
         """
         try:
+            if self.ssh:
+                from orlop.client.ssh import connect
+
+                return connect(self.host, self.port)
             if not self.path:
                 return self._connect_tcp()
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -91,6 +96,11 @@ def _parse(url: str, *, is_default: bool = False, is_tls: bool = False, certific
         scheme, rest = ("unix", url) if url.startswith("/") else ("tcp", url)
     if scheme == "unix" and rest:
         return Endpoint(url, path=rest, is_default=is_default)
+    if scheme == "ssh":
+        from orlop.client.ssh import split_target
+
+        host, number = split_target(rest.rstrip("/"))
+        return Endpoint(url, host=host, port=number, ssh=True)
     if scheme in {"tcp", "http", "https"}:
         is_tls = scheme == "https" or (is_tls and scheme == "tcp")
         host, colon, port = rest.rstrip("/").rpartition(":")
@@ -100,7 +110,9 @@ def _parse(url: str, *, is_default: bool = False, is_tls: bool = False, certific
             name = host.strip("[]") or "localhost"
             files = certificates if is_tls else ""
             return Endpoint(url, host=name, port=int(port), is_tls=is_tls, certificates=files)
-    raise InvalidInput(f"invalid host {url!r}", hint="use unix:///path, tcp://host:port or https://host:port")
+    raise InvalidInput(
+        f"invalid host {url!r}", hint="use unix:///path, tcp://host:port, https://host:port or ssh://host"
+    )
 
 
 def _context_host(name: str, config_dir: str) -> str | None:

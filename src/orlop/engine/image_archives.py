@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from orlop.images.loading import LoadedImage, load
 from orlop.images.model import Image, Layers
 from orlop.images.saving import Selected, save, select_images
 from orlop.images.store import ImageStore
+from orlop.oci.digest import Digest
 from orlop.oci.imageconfig import RunConfig
 from orlop.oci.platform import Platform, host_platform
 from orlop.oci.reference import Reference, parse_reference
@@ -61,24 +62,37 @@ class ImageArchives:
         self._publish = publish
         self._collect = collect
 
-    async def save(self, names: Sequence[str], platforms: Sequence[Platform] = ()) -> AsyncIterator[bytes]:
+    async def save(
+        self, names: Sequence[str], platforms: Sequence[Platform] = (), without: Collection[Digest] = ()
+    ) -> AsyncIterator[bytes]:
         """An archive of images, as `images.saving` says; they cannot be collected meanwhile.
 
         Args:
             names: what to save.
             platforms: of each name only these; all that are here without any.
+            without: layers to leave out, since the engine that will load the archive has them.
 
         Raises:
             ImageNotFound, AmbiguousImage, InvalidReference: before the first byte.
         """
-        return self._saved(await select_images(self._store, names, platforms))
+        return self._saved(await select_images(self._store, names, platforms), without)
 
-    async def _saved(self, selected: Sequence[Selected]) -> AsyncIterator[bytes]:
+    async def layers_of(self, names: Sequence[str]) -> Sequence[Digest]:
+        """The layers that images are made of, each once. Raises as `save`."""
+        selected = await select_images(self._store, names)
+        return list(dict.fromkeys(one for item in selected for one in item.image.diff_ids))
+
+    async def missing_layers(self, wanted: Sequence[Digest]) -> Sequence[Digest]:
+        """Those of `wanted` that are not stored here."""
+        async with self._leases.hold("look for layers") as lease:
+            return [one for one in wanted if await self._layers.hold(one, lease) is None]
+
+    async def _saved(self, selected: Sequence[Selected], without: Collection[Digest]) -> AsyncIterator[bytes]:
         async with self._leases.hold("save") as lease:
             for item in selected:
                 await self._store.hold(item.image.id, lease)
                 self._publish("save", item.image, item.image.id)
-            async for chunk in save(selected, self._layers):
+            async for chunk in save(selected, self._layers, without):
                 yield chunk
 
     async def load(

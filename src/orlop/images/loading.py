@@ -80,6 +80,7 @@ async def load(
         StoreFull: no space left; nothing is stored.
     """
     archive = await read_archive(stream, layers, lease, report)
+    await archive.adopt_omitted(layers, lease)
     layout = None
     if "index.json" in archive.documents:
         layout = parse_index(archive.document("index.json"), OCI_INDEX)

@@ -4,6 +4,7 @@
     index.json           OCI: for every name its manifest, or an index when it has several platforms
     manifest.json        Docker: config, tags, layers
     oci-layout, repositories
+    omitted.json         layers that are left out because the reader has them; only between engines
 
 The same images give the same bytes: entries are sorted, times are zero. Layers are streamed
 from the store, nothing is written to disk.
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orlop.aio import offload
 from orlop.images.model import Image, ImageNotFound, Layers
 from orlop.images.platforms import choose_platforms
 from orlop.images.store import ImageStore
+from orlop.images.unpacking import OMITTED
 from orlop.oci.digest import Digest, digest_of, encoded
 from orlop.oci.mediatype import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from orlop.oci.platform import Platform
@@ -73,12 +75,20 @@ async def select_images(
     return list(chosen.values())
 
 
-async def save(selected: Sequence[Selected], layers: Layers) -> AsyncIterator[bytes]:
-    """The archive in chunks; the images must be held by the caller (`ImageStore.hold`)."""
+async def save(
+    selected: Sequence[Selected], layers: Layers, without: Collection[Digest] = ()
+) -> AsyncIterator[bytes]:
+    """The archive in chunks; the images must be held by the caller (`ImageStore.hold`).
+
+    Layers in `without` are left out: only an engine that has them can load the archive.
+    """
     sizes = {digest: _tar_size(layers, digest) for item in selected for digest in item.image.diff_ids}
     documents, files = _documents(selected, sizes)
+    omitted = sorted(set(without) & set(sizes))
+    if omitted:
+        files[OMITTED] = _json(omitted)
     yield _directory(b"blobs/") + _directory(_BLOBS)
-    for digest in sorted({*documents, *sizes}):
+    for digest in sorted({*documents, *sizes} - set(omitted)):
         path = _BLOBS + encoded(digest).encode()
         if digest in documents:
             yield _file(path, documents[digest])

@@ -18,13 +18,14 @@ from orlop.aio import offload
 from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
 from orlop.base.ids import LeaseId
 from orlop.images.model import Layers
-from orlop.oci.digest import Digest, InvalidDigest, new_hasher, parse_digest
-from orlop.oci.strictjson import HARD_LIMIT_BYTES
+from orlop.oci.digest import Digest, InvalidDigest, algorithm, encoded, new_hasher, parse_digest
+from orlop.oci.strictjson import HARD_LIMIT_BYTES, decode_value
 from orlop.store.compress import Decompressor, auto_decompressor, decompressor, sniff
 from orlop.wire.tar import EntryKind, TarEntry, TarFeed
 
-__all__ = ["Archive", "BadArchive", "Report", "StoredLayer", "read_archive"]
+__all__ = ["OMITTED", "Archive", "BadArchive", "Report", "StoredLayer", "read_archive"]
 
+OMITTED = "omitted.json"  # digests of layers that the archive leaves out
 MAX_ARCHIVE_BYTES = 1 << 40
 _MAX_ENTRIES = 100_000
 _MAX_DOCUMENTS_BYTES = 64 << 20
@@ -82,6 +83,26 @@ class Archive:
         if isinstance(found, OrlopError):
             raise found
         return found
+
+    async def adopt_omitted(self, layers: Layers, lease: LeaseId) -> None:
+        """Take the layers that the archive leaves out from the store, held by `lease`.
+
+        Raises:
+            BadArchive: a digest that is none, or a layer that is not stored here.
+        """
+        named = decode_value(self.documents.get(OMITTED, b"[]"), OMITTED, HARD_LIMIT_BYTES)
+        if not isinstance(named, list) or len(named) > _MAX_ENTRIES:
+            raise BadArchive(f"{OMITTED} is no list of digests")
+        for text in named:
+            digest = parse_digest(str(text))
+            facts = await layers.hold(digest, lease)
+            if facts is None:
+                raise BadArchive(
+                    f"layer {digest} is neither in the archive nor here",
+                    hint="the archive was made for an engine that had it: push or save the image again",
+                )
+            path = f"blobs/{algorithm(digest)}/{encoded(digest)}"
+            self.layers.setdefault(path, StoredLayer(digest, facts.size_bytes, digest))
 
     def _follow(self, path: str) -> str:
         path = posixpath.normpath(path)

@@ -54,7 +54,7 @@ def test_the_host_header_of_an_ipv6_address_has_brackets():
     assert resolve_endpoint({}, host="tcp://[::1]:5").authority == "[::1]:5"
 
 
-@pytest.mark.parametrize("url", ["ssh://x", "unix://", "tcp://h:port", "npipe:////./pipe/x"])
+@pytest.mark.parametrize("url", ["ssh://-oProxyCommand=x", "unix://", "tcp://h:port", "npipe:////./pipe/x"])
 def test_what_cannot_be_reached_is_refused(url):
     with pytest.raises(InvalidInput, match="invalid host"):
         resolve_endpoint({}, host=url)
@@ -97,3 +97,25 @@ def test_a_context_brings_its_own_certificates(config, tmp_path):
     endpoint = resolve_endpoint(config)
 
     assert (endpoint.is_tls, endpoint.certificates) == (True, str(files))
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("ssh://me@host.example:2222", "me@host.example", 2222),
+        ("ssh://host", "host", 0),
+        ("ssh://[fd00::1]:22", "fd00::1", 22),
+    ],
+)
+def test_engines_behind_ssh(url, host, port):
+    found = resolve_endpoint({}, host=url)
+
+    assert (found.ssh, found.host, found.port) == (True, host, port)
+
+
+@pytest.mark.parametrize(
+    "url", ["ssh://", "ssh://a b", "ssh://me:pw@host", "ssh://host/path", "ssh://-x@host"]
+)
+def test_ssh_hosts_that_are_none(url):
+    with pytest.raises(InvalidInput):
+        resolve_endpoint({}, host=url)
