@@ -54,7 +54,7 @@ def test_the_host_header_of_an_ipv6_address_has_brackets():
     assert resolve_endpoint({}, host="tcp://[::1]:5").authority == "[::1]:5"
 
 
-@pytest.mark.parametrize("url", ["ssh://-oProxyCommand=x", "unix://", "tcp://h:port", "npipe:////./pipe/x"])
+@pytest.mark.parametrize("url", ["unix://", "tcp://h:port", "npipe:////./pipe/x"])
 def test_what_cannot_be_reached_is_refused(url):
     with pytest.raises(InvalidInput, match="invalid host"):
         resolve_endpoint({}, host=url)
@@ -114,7 +114,7 @@ def test_engines_behind_ssh(url, host, port):
 
 
 @pytest.mark.parametrize(
-    "url", ["ssh://", "ssh://a b", "ssh://me:pw@host", "ssh://host/path", "ssh://-x@host"]
+    "url", ["ssh://", "ssh://a b", "ssh://me:pw@host", "ssh://host/path", "ssh://-oProxyCommand=x"]
 )
 def test_ssh_hosts_that_are_none(url):
     with pytest.raises(InvalidInput):
