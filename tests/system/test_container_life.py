@@ -51,7 +51,7 @@ def test_refusals_have_docker_s_words(engine):
         "You have to remove (or rename) that container to be able to reuse that name."
     )
     assert refusal(engine, "rename", "runs", "no good").startswith(
-        "Error when allocating new name: Invalid container name (no good)"
+        "Error when allocating new name: Invalid container name (/no good)"
     )
     engine.docker("pause", "runs")
     assert refusal(engine, "pause", "runs") == f"Container {running} is already paused"

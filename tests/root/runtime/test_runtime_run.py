@@ -39,10 +39,10 @@ def test_death_by_a_signal_is_128_and_the_signal(containers):
 @pytest.mark.parametrize(
     ("args", "code", "text"),
     [
-        (("foo",), 127, 'exec: "foo": executable file not found in $PATH'),
-        (("/nope",), 127, 'exec: "/nope": stat /nope: no such file or directory'),
-        (("/etc/passwd",), 126, 'exec: "/etc/passwd": permission denied'),
-        (("/etc",), 126, 'exec: "/etc": is a directory'),
+        (("foo",), 127, 'exec: "foo": executable file not found in $PATH: unknown'),
+        (("/nope",), 127, 'exec: "/nope": stat /nope: no such file or directory: unknown'),
+        (("/etc/passwd",), 126, 'exec: "/etc/passwd": permission denied: unknown'),
+        (("/etc",), 126, 'exec: "/etc": is a directory: unknown: permission denied'),
     ],
 )
 def test_a_program_that_cannot_be_executed_is_told_in_dockers_words(containers, args, code, text):
@@ -50,7 +50,7 @@ def test_a_program_that_cannot_be_executed_is_told_in_dockers_words(containers, 
         containers(lambda h: h.run(*args))
 
     assert caught.value.exit_code == code
-    assert caught.value.message == f"{START}{text}: unknown"
+    assert caught.value.message == f"{START}{text}"
 
 
 def test_a_file_that_is_no_program_is_126(containers, rootfs):
