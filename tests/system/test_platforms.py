@@ -208,3 +208,14 @@ def test_a_push_that_changes_the_digest_says_so(fresh_engine, layout, docker_reg
     told = fresh_engine.docker("push", target).stdout
 
     assert f"the digest changes from {layout.images['amd64']['digest']} to sha256:" in told
+
+
+def test_a_foreign_image_is_told_when_nobody_asked_for_it(fresh_engine, name):
+    fresh_engine.docker("pull", "-q", "--platform=linux/arm64", name)
+
+    plain = fresh_engine.docker("run", "--rm", name)
+    asked = fresh_engine.docker("run", "--rm", "--platform=linux/arm64", name)
+
+    text = "The requested image's platform (linux/arm64) does not match the detected host platform (linux/amd64)"
+    assert text in plain.stderr
+    assert text not in asked.stderr

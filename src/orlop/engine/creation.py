@@ -30,7 +30,7 @@ from orlop.engine.services import Services, emit
 from orlop.engine.storageopts import check_storage_opts, limit_layer
 from orlop.engine.views import CreateResult, MountPoint
 from orlop.images.model import Image
-from orlop.oci.platform import parse_platform
+from orlop.oci.platform import host_platform, parse_platform
 from orlop.store.db import Tx
 from orlop.wire import gojson
 
@@ -58,22 +58,26 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
     name = check_name(wanted) if wanted else random_name(services.catalog.names)
     services.catalog.reserve_name(name, container_id)
     try:
-        container = await _make(services, request, container_id, name)
+        container, mismatch = await _make(services, request, container_id, name)
     except BaseException:
         services.catalog.release_name(name, container_id)
         raise
     emit(services, container, "create")
-    return CreateResult(container_id, (*warnings, *lacks, *own_state_warnings(services, container.record)))
+    return CreateResult(
+        container_id, (*warnings, *mismatch, *lacks, *own_state_warnings(services, container.record))
+    )
 
 
 async def _make(
     services: Services, request: CreateRequest, container_id: ContainerId, name: str
-) -> Container:
+) -> tuple[Container, tuple[str, ...]]:
+    """The container, and what is strange about its platform."""
     wanted = parse_platform(request.platform) if request.platform else None
     image = await services.images.resolve(request.config.image, wanted)
     choosing = services.user_maps.choosing(container_id, request.host, services.catalog)
     with services.catalog.making(container_id, image.id), choosing as id_map:
-        return await _make_from(services, request, container_id, name, image, id_map)
+        container = await _make_from(services, request, container_id, name, image, id_map)
+    return container, () if wanted else _platform_mismatch(image)
 
 
 async def _make_from(
@@ -165,6 +169,14 @@ def _own_config(
             shared = other.record.config
             return replace(config, hostname=shared.hostname, domainname=shared.domainname)
     return replace(config, hostname=container_id[:12])
+
+
+def _platform_mismatch(image: Image) -> tuple[str, ...]:
+    found, host = image.config.platform, host_platform()
+    if found.runs_on(host):
+        return ()
+    text = f"The requested image's platform ({found}) does not match the detected host platform ({host})"
+    return (f"{text} and no specific platform was requested",)
 
 
 def _check_platform(text: str, name: str, image: Image) -> None:
