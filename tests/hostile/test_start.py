@@ -128,12 +128,12 @@ def test_a_process_that_enters_is_watched_from_inside(engine, door, started, spy
     with ThreadPoolExecutor(1) as pool, Door(str(engine.socket)) as other:
         watching = pool.submit(other.execute, name, "/spy", "2")
         # a long environment makes the last moment before the program long
-        long = [f"V{number}={'x' * 100_000}" for number in range(15)]
+        long = [f"V{number}={'x' * 100_000}" for number in range(3)]
         codes = {door.execute(name, "true", Env=long).code for _ in for_a_while(1.6)}
         told = watching.result().output
 
     assert codes == {0}
-    assert int(told.split()[-1]) > 5, told  # it did see them come
+    assert int(told.split()[-1]) > 1, told  # it did see them come
     assert told.startswith("saw "), told
 
 
