@@ -7,9 +7,10 @@ and ends when the container does; what it has not read by then it still gets.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote_plus
@@ -31,6 +32,7 @@ _NANO = 1_000_000_000
 # there, because dockerd takes longer to answer the start than the command takes.
 _SETTLE_NS = 100_000_000
 _READ_BYTES = 256 << 10
+_BLIND_WAIT_S = 0.2
 
 Encode = Callable[[LogEntry], bytes]
 
@@ -171,8 +173,12 @@ async def _follow(
     ended: asyncio.Future[object] = loop.create_future()
     async with _opened(directory, query, follow=True) as reader:
         with ExitStack() as stack:
-            loop.add_reader(reader.fileno(), more.set)
-            stack.callback(loop.remove_reader, reader.fileno())
+            limit_s = 1.0 if query.until_ns else None  # one with an end looks at the time
+            if reader.is_following:
+                loop.add_reader(reader.fileno(), more.set)
+                stack.callback(loop.remove_reader, reader.fileno())
+            else:
+                limit_s = _BLIND_WAIT_S
             container.exit_waiters.add(ended)  # type: ignore[arg-type]  # its value is not looked at
             stack.callback(container.exit_waiters.discard, ended)
             ended.add_done_callback(lambda _: more.set())
@@ -184,7 +190,7 @@ async def _follow(
                     yield data
                 if has_ended or reader.is_past_end:
                     break
-                await _wait(more, query.until_ns)
+                await _wait(more, limit_s)
             if rest := reader.finish():
                 yield b"".join(map(encode, rest))
 
@@ -194,11 +200,21 @@ async def _opened(directory: str, query: LogQuery, *, follow: bool = False) -> A
     """A reader; finding its place can mean to read, and to expand, whole files."""
     made: list[LogReader] = []  # a caller that is cancelled in between must still close it
     try:
-        await offload.thread(lambda: made.append(LogReader(directory, query, follow=follow)))
+        await offload.thread(lambda: made.append(_open_reader(directory, query, follow=follow)))
         yield made[0]
     finally:
         for reader in made:
             reader.close()
+
+
+def _open_reader(directory: str, query: LogQuery, *, follow: bool) -> LogReader:
+    try:
+        return LogReader(directory, query, follow=follow)
+    except OSError as error:
+        if not follow or error.errno not in (errno.EMFILE, errno.ENOSPC):
+            raise
+        # inotify instances or watches are used up, perhaps by others: look now and then
+        return LogReader(directory, query)
 
 
 async def _present(reader: LogReader, encode: Encode) -> AsyncIterator[bytes]:
@@ -224,13 +240,8 @@ async def _wait_ended(container: Container, limit_s: float) -> None:
         container.exit_waiters.discard(ended)
 
 
-async def _wait(more: asyncio.Event, until_ns: int) -> None:
-    """Wait for something to read; a follower with an end looks at the time once a second."""
-    if not until_ns:
-        await more.wait()
-        return
-    try:
-        async with asyncio.timeout(1.0):
+async def _wait(more: asyncio.Event, limit_s: float | None) -> None:
+    """Wait for something to read, no longer than `limit_s`."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
             await more.wait()
-    except TimeoutError:
-        return

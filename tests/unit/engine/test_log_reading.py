@@ -116,3 +116,26 @@ def test_what_is_expanded_is_kept_in_no_memory(directory):
     finally:
         os.close(fd)
     assert not [name for name in os.listdir(directory) if not name.startswith("0")]
+
+
+def test_without_inotify_a_follower_looks_now_and_then(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(runtime_logs, "_watch", fail)
+    writer = LogWriter(str(tmp_path), max_size_bytes=1 << 20, max_files=2)
+    writer.write(1, memoryview(b"one\n"))
+    container = SimpleNamespace(task=object(), exit_waiters=set())
+    encode = logs._encoder(b"", has_tty=True, has_timestamps=False)
+
+    async def run():
+        stream = logs._follow(container, str(tmp_path), LogQuery(), encode)
+        async with asyncio.timeout(20):
+            assert await anext(stream) == b"one\n"
+            writer.write(1, memoryview(b"two\n"))
+            assert await anext(stream) == b"two\n"
+            container.task = None
+            assert await collect(stream) == b""
+
+    asyncio.run(run())
+    writer.close()
