@@ -219,3 +219,12 @@ def test_a_foreign_image_is_told_when_nobody_asked_for_it(fresh_engine, name):
     text = "The requested image's platform (linux/arm64) does not match the detected host platform (linux/amd64)"
     assert text in plain.stderr
     assert text not in asked.stderr
+
+
+def test_attestations_are_shown(engine, both, layout):
+    (found,) = json.loads(engine.orlop("image", "attestations", "--format", "json", both).stdout)
+
+    assert found["Manifest"] == layout.images["amd64"]["digest"]
+    assert found["PredicateType"] == "https://slsa.dev/provenance/v0.2"
+    assert found["Statement"] == {"predicateType": "https://slsa.dev/provenance/v0.2"}
+    assert "slsa.dev" in engine.orlop("image", "attestations", both).stdout

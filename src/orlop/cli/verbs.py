@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("export", "Export a container's filesystem as a tar archive"),
     "fsck": ("fsck", "Check what is stored, while the engine is stopped"),
     "history": ("history", "Show the history of an image"),
+    "image-attestations": ("image_attestations", "image attestations: SBOM and provenance of an image"),
     "image-diff": ("image_diff", "image diff: how an image differs from another"),
     "image-gc": ("image_keep", "image gc: remove the longest unused images and build cache"),
     "image-layers": ("image_layers", "image layers: what every layer adds, changes and wastes"),
@@ -79,7 +80,10 @@ GROUPS: dict[str, dict[str, str]] = {
     | {"ls": "ps", "list": "ps", "ps": "ps"},
     "image": {name: name for name in ("build", "history", "inspect", "load", "pull", "push", "save", "tag")}
     | {"ls": "images", "list": "images", "rm": "rmi", "remove": "rmi"}
-    | {name: f"image-{name}" for name in ("diff", "gc", "layers", "mount", "pin", "unmount", "unpin")}
+    | {
+        name: f"image-{name}"
+        for name in ("attestations", "diff", "gc", "layers", "mount", "pin", "unmount", "unpin")
+    }
     | {name: name for name in ("copy", "delete-remote", "referrers", "tags")},
 }
 

@@ -7,13 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orlop.base.errors import OrlopError
 from orlop.images.history import steps
 from orlop.images.model import Image
 from orlop.images.store import ImageStore
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest
+from orlop.oci.strictjson import decode_value
 from orlop.store.leases import Leases
 from orlop.wire.gojson import field
 
-__all__ = ["ConfigChange", "FileChange", "ImageDiff", "ImageInsight", "ImageLayers", "config_changes"]
+__all__ = [
+    "Attestation",
+    "ConfigChange",
+    "FileChange",
+    "ImageDiff",
+    "ImageInsight",
+    "ImageLayers",
+    "config_changes",
+]
+
+_STATEMENT = "application/vnd.in-toto+json"
 
 
 class LayerJobs(Protocol):
@@ -102,6 +116,19 @@ class ImageDiff:
     packages: tuple[PackageChange, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """One statement about an image, as it came; nobody has checked a signature."""
+
+    manifest: str
+    platform: str
+    media_type: str
+    predicate_type: str
+    digest: str
+    size: int
+    statement: object
+
+
 class ImageInsight:
     """Looks into images; the layers are held meanwhile."""
 
@@ -139,6 +166,19 @@ class ImageInsight:
             tuple(HiddenFile(*row) for row in found["hidden"]),
         )
 
+    async def attestations(self, name: str) -> tuple[Attestation, ...]:
+        """SBOM and provenance statements kept with a name, of all its platforms. Raises ImageNotFound."""
+        image, reference = await self._store.resolve_name(name)
+        others = await self._store.variants(reference) if reference else ()
+        found: list[Attestation] = []
+        for one in (image, *others):
+            kept = await self._store.attachments(one.id)
+            for descriptor in kept.values():
+                if descriptor.media_type == _STATEMENT and one.manifest is not None:
+                    data = await self._store.read_document(descriptor)
+                    found.append(_attestation(one, one.manifest.digest, descriptor, data))
+        return tuple(found)
+
     async def diff(self, old_name: str, new_name: str) -> ImageDiff:
         """How `new_name` differs from `old_name`: files, config, packages. Raises ImageNotFound."""
         old, new = await self._store.resolve(old_name), await self._store.resolve(new_name)
@@ -160,6 +200,23 @@ class ImageInsight:
             config=config_changes(_settings(old), _settings(new)),
             packages=tuple(PackageChange(*row) for row in found["packages"]),
         )
+
+
+def _attestation(image: Image, manifest: Digest, descriptor: Descriptor, data: bytes) -> Attestation:
+    try:
+        statement = decode_value(data, "statement", descriptor.size_bytes)
+    except OrlopError:
+        statement = None
+    kind = statement.get("predicateType") if isinstance(statement, dict) else None
+    return Attestation(
+        manifest,
+        str(image.config.platform),
+        descriptor.media_type,
+        kind if isinstance(kind, str) else "",
+        descriptor.digest,
+        descriptor.size_bytes,
+        statement,
+    )
 
 
 def config_changes(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[ConfigChange, ...]:

@@ -19,6 +19,10 @@ async def layers(engine: Engine, request: Request) -> Answer:
     return json_response(await engine.images.insight.layers(_need(request, "name"), with_files=with_files))
 
 
+async def attestations(engine: Engine, request: Request) -> Answer:
+    return json_response(await engine.images.insight.attestations(_need(request, "name")))
+
+
 async def diff(engine: Engine, request: Request) -> Answer:
     return json_response(await engine.images.insight.diff(_need(request, "old"), _need(request, "new")))
 
@@ -74,6 +78,7 @@ def _need(request: Request, name: str) -> str:
 ROUTES = (
     Route("OrlopCheck", "POST", "/orlop/check", check, scope="admin"),
     Route("OrlopImageLayers", "GET", "/orlop/images/layers", layers),
+    Route("OrlopImageAttestations", "GET", "/orlop/images/attestations", attestations),
     Route("OrlopImageDiff", "GET", "/orlop/images/diff", diff),
     Route("OrlopImageDisk", "GET", "/orlop/images/disk", disk),
     Route("OrlopImagePin", "POST", "/orlop/images/pin", pin, scope="operate"),
