@@ -15,6 +15,7 @@ from typing import Any
 from orlop.aio.proxy import masked_proxy
 from orlop.base.errors import InvalidInput
 from orlop.daemon_flag_table import BOOL, BY_KEY, BY_NAME, BY_SHORT, FLAGS, Flag
+from orlop.engine.network_settings import NetworkSettings, read_network_settings
 from orlop.engine.runtimes import configured_runtimes, parse_runtime
 from orlop.runtime.spec import RuntimeSpec
 
@@ -83,6 +84,7 @@ class Settings:
     stats_interval_s: int = 60
     image_gc: Mapping[str, str] = field(default_factory=dict)
     metrics_address: str = ""
+    networks: NetworkSettings = field(default_factory=NetworkSettings)
     notes: tuple[str, ...] = ()
 
 
@@ -210,8 +212,8 @@ def _from_json(flag: Flag, value: Any, prefix: str) -> Any:
             return list(value)
         case "list" if isinstance(value, dict) and flag.name == "default-ulimit":
             return [_ulimit_text(name, item, wrong) for name, item in value.items()]
-        case "list" if flag.name == "add-runtime":
-            return configured_runtimes(value)
+        case "list" if flag.name in ("add-runtime", "default-address-pool"):
+            return configured_runtimes(value) if flag.name == "add-runtime" else _pool_texts(value, wrong)
         case "map" if isinstance(value, dict):
             return [f"{key}={_json_text(item)}" for key, item in value.items()]
         case _:
@@ -222,6 +224,12 @@ def _ulimit_text(name: str, item: Any, wrong: InvalidInput) -> str:
     if not isinstance(item, dict):
         raise wrong
     return f"{item.get('Name', name)}={item.get('Soft', 0)}:{item.get('Hard', 0)}"
+
+
+def _pool_texts(value: Any, wrong: InvalidInput) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise wrong
+    return [f"base={item.get('base', '')},size={item.get('size', '')}" for item in value]
 
 
 def _json_text(item: Any) -> str:
@@ -315,6 +323,7 @@ def _with_telling(settings: Settings, values: Values) -> Settings:
         stats_interval_s=max(values.get("stats-interval", 60), 0),
         image_gc=_image_gc(values),
         metrics_address=_metrics_address(values.get("metrics-addr", "")),
+        networks=read_network_settings(values),
     )
 
 

@@ -81,7 +81,17 @@ class Orlopd:
         ]
         hosts = [word for host in (self.address, *self.hosts) for word in ("-H", host)]
         parent = ["--cgroup-parent", leftovers.cgroup_parent(self.root)]
-        return [sys.executable, "-m", "orlop.daemon", *map(str, places), *hosts, *parent, *self.flags]
+        bridge = [] if any("bridge" in flag for flag in self.flags) else ["--bridge", "none"]
+        return [
+            sys.executable,
+            "-m",
+            "orlop.daemon",
+            *map(str, places),
+            *hosts,
+            *parent,
+            *bridge,
+            *self.flags,
+        ]
 
     # the process
 
