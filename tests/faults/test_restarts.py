@@ -19,7 +19,7 @@ from support.orlopd import Orlopd
 from support.registry import free_port
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
-ROUNDS = int(os.environ.get("ORLOP_RESTARTS", "12"))
+ROUNDS = int(os.environ.get("ORLOP_RESTARTS", "10"))
 _LONGEST_S = 0.8  # of work between a start and the next end
 _WAIT_S = 20
 _WRITES = (

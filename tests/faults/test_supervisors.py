@@ -51,7 +51,9 @@ def run(api, name, *command, **host):
 
 
 def record(engine, identifier):
-    return json.loads((engine.exec_root / "containers" / identifier / "record").read_text())
+    """The record of a container that runs: it is complete a moment after the start was answered."""
+    path = engine.exec_root / "containers" / identifier / "record"
+    return until(lambda: (facts := json.loads(path.read_text()))["init_pid"] and facts)
 
 
 def state(api, name):
