@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from orlop.base.errors import Kind, OrlopError
-from orlop.runtime.spec import AttachSpec, ContainerSpec, EndpointSpec, ExecSpec, ExitRecord, ResourceSpec
+from orlop.runtime.spec import (
+    AttachSpec,
+    ContainerSpec,
+    EndpointSpec,
+    ExecSpec,
+    ExitRecord,
+    NameServerSpec,
+    ResourceSpec,
+)
 
 __all__ = [
     "Attachment",
@@ -217,6 +225,9 @@ class Task(Protocol):
 
     async def detach_endpoint(self, endpoint_id: str) -> None:
         """Take an interface away; fine when it is gone."""
+
+    async def serve_names(self, spec: NameServerSpec) -> None:
+        """Serve the names of these networks from now on. Raises TaskRefused."""
 
     async def endpoints(self) -> list[EndpointSpec]:
         """The interfaces that it was given and has."""

@@ -27,7 +27,7 @@ from orlop.kernel.rtnetlink import (
 )
 from orlop.runtime.spec import EndpointSpec, to_json
 
-__all__ = ["EndpointFailed", "Endpoints"]
+__all__ = ["EndpointFailed", "Endpoints", "inside_network"]
 
 
 class EndpointFailed(OSError):
@@ -41,6 +41,11 @@ class Endpoints:
         self._wanted = wanted
         self._netns_fd = -1
         self._present: dict[str, EndpointSpec] = {}
+
+    @property
+    def namespace(self) -> int:
+        """An fd of the container's network namespace once an endpoint is there, else -1; borrowed."""
+        return self._netns_fd
 
     def keep_namespace(self, fd: int) -> None:
         """The namespace that init is going to join, if it is there before init is; copied."""
@@ -142,7 +147,7 @@ def _delete(host: RouteSocket, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _inside(netns_fd: int) -> Iterator[None]:
+def inside_network(netns_fd: int) -> Iterator[None]:
     """This process, which has one thread, is in another network namespace for the time being."""
     own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -156,7 +161,7 @@ def _inside(netns_fd: int) -> Iterator[None]:
 
 
 def _socket_in(netns_fd: int) -> RouteSocket:
-    with _inside(netns_fd):
+    with inside_network(netns_fd):
         return RouteSocket()
 
 
@@ -164,7 +169,7 @@ def _switch_ipv6(spec: EndpointSpec, netns_fd: int) -> None:
     """An interface without an IPv6 address of ours has none at all."""
     if any(ipaddress.ip_interface(address).version == 6 for address in spec.addresses):
         return
-    with _inside(netns_fd), contextlib.suppress(FileNotFoundError):
+    with inside_network(netns_fd), contextlib.suppress(FileNotFoundError):
         fd = os.open(f"/proc/sys/net/ipv6/conf/{spec.name}/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, b"1")

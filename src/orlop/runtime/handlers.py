@@ -17,6 +17,7 @@ from orlop.runtime.speccodec import (
     attach_spec_from_json,
     endpoint_spec_from_json,
     exec_spec_from_json,
+    name_server_spec_from_json,
     resource_spec_from_json,
 )
 from orlop.runtime.supervised import Supervised
@@ -121,7 +122,16 @@ def _endpoint_handlers(supervisor: Supervisor) -> dict[str, Handler]:
             raise TaskRefused(f"cannot remove the interface: {error.strerror}") from error
         return {}
 
+    def serve_names(body: Body, _: list[int], __: Pending) -> Body:
+        supervisor.running()
+        try:
+            supervisor.serve_names(name_server_spec_from_json(body["name_server"]))
+        except OSError as error:
+            raise TaskRefused(f"cannot serve names: {error.strerror}") from error
+        return {}
+
     return {
+        "serve-names": serve_names,
         "endpoint-attach": attach,
         "endpoint-detach": detach,
         "endpoint-list": lambda *_: {"endpoints": supervisor.endpoints.state()},

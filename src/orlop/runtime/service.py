@@ -36,6 +36,7 @@ from orlop.runtime.spec import (
     EndpointSpec,
     ExecSpec,
     ExitRecord,
+    NameServerSpec,
     ResourceSpec,
     to_json,
 )
@@ -240,6 +241,10 @@ class SupervisedTask:
     async def detach_endpoint(self, endpoint_id: str) -> None:
         """See `contract.Task.detach_endpoint`."""
         await self._ask("endpoint-detach", {"endpoint_id": endpoint_id})
+
+    async def serve_names(self, spec: NameServerSpec) -> None:
+        """See `contract.Task.serve_names`."""
+        await self._ask("serve-names", {"name_server": to_json(spec)})
 
     async def endpoints(self) -> list[EndpointSpec]:
         """See `contract.Task.endpoints`."""

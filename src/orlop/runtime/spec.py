@@ -22,6 +22,7 @@ __all__ = [
     "LogServiceSpec",
     "LogSpec",
     "MountSpec",
+    "NameServerSpec",
     "ProcessSpec",
     "ResourceSpec",
     "RootSpec",
@@ -218,6 +219,17 @@ class EndpointSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class NameServerSpec:
+    """What the container's own name server knows: files of its networks' names, and whom it asks for others.
+
+    `zones` are paths (see `zones.py`); without `upstreams`, as on an internal network, it asks nobody.
+    """
+
+    zones: tuple[str, ...]
+    upstreams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """Everything a supervisor needs to start and keep one container."""
 
@@ -238,6 +250,7 @@ class ContainerSpec:
     sysctls: dict[str, str] = field(default_factory=dict)
     network: str = "none"  # "none" (own namespace, loopback up), "host", or a namespace's path
     endpoints: tuple[EndpointSpec, ...] = ()  # of a namespace of its own
+    name_server: NameServerSpec | None = None  # at 127.0.0.11, on networks with names
     ipc: str = "private"  # private, host, none, shareable, or a namespace's path
     pid: str = "private"  # private, host, or a namespace's path
     uts: str = "private"  # private or host
@@ -284,7 +297,7 @@ class ExitRecord:
 
 
 def to_json(
-    spec: ContainerSpec | ExecSpec | AttachSpec | ExitRecord | ResourceSpec | EndpointSpec,
+    spec: ContainerSpec | ExecSpec | AttachSpec | ExitRecord | ResourceSpec | EndpointSpec | NameServerSpec,
 ) -> dict[str, Any]:
     """The spec as plain JSON values."""
     return asdict(spec)

@@ -19,6 +19,7 @@ from orlop.runtime.spec import (
     LogServiceSpec,
     LogSpec,
     MountSpec,
+    NameServerSpec,
     ProcessSpec,
     ResourceSpec,
     RootSpec,
@@ -33,6 +34,7 @@ __all__ = [
     "exec_spec_from_json",
     "exit_record_from_json",
     "mount_spec_from_json",
+    "name_server_spec_from_json",
     "resource_spec_from_json",
 ]
 
@@ -48,6 +50,7 @@ def container_spec_from_json(data: dict[str, Any]) -> ContainerSpec:
     values["mounts"] = tuple(_build(MountSpec, item) for item in data.get("mounts", ()))
     values["devices"] = tuple(_build(DeviceSpec, item) for item in data.get("devices", ()))
     values["endpoints"] = tuple(_build(EndpointSpec, item) for item in data.get("endpoints", ()))
+    values["name_server"] = _build(NameServerSpec, data["name_server"]) if data.get("name_server") else None
     values["resources"] = resource_spec_from_json(data.get("resources", {}))
     values["user_namespace"] = _user_namespace(data.get("user_namespace"))
     values["runtime"] = _build(RuntimeSpec, data["runtime"]) if data.get("runtime") else None
@@ -62,6 +65,11 @@ def mount_spec_from_json(data: dict[str, Any]) -> MountSpec:
 def endpoint_spec_from_json(data: dict[str, Any]) -> EndpointSpec:
     """The inverse of `spec.to_json`."""
     return _build(EndpointSpec, data)
+
+
+def name_server_spec_from_json(data: dict[str, Any]) -> NameServerSpec:
+    """The inverse of `spec.to_json`."""
+    return _build(NameServerSpec, data)
 
 
 def exec_spec_from_json(data: dict[str, Any]) -> ExecSpec:

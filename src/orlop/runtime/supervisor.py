@@ -35,12 +35,14 @@ from orlop.runtime.logshipping import LogShipping, start_shipping
 from orlop.runtime.logwriter import LogWriter
 from orlop.runtime.loop import READ, Loop
 from orlop.runtime.mapped import launch_mapped
+from orlop.runtime.nameserver import NameServer
 from orlop.runtime.oom import OomReports
 from orlop.runtime.server import Pending, Server
 from orlop.runtime.spec import (
     AttachSpec,
     ContainerSpec,
     ExitRecord,
+    NameServerSpec,
     to_json,
 )
 from orlop.runtime.strangers import Strangers
@@ -76,6 +78,7 @@ class Supervisor:
         self.failure: StartFailed | None = None
         self.execs = Execs(self)
         self.endpoints = Endpoints(spec.endpoints)
+        self.name_server: NameServer | None = None
         self._log: LogWriter | None = None
         self._shipping: LogShipping | None = None
         self._waiting_start: list[Pending] = []
@@ -135,10 +138,19 @@ class Supervisor:
                 raise problem
             contain.limit(self.cgroup, self.spec)
             self.endpoints.attach_wanted(self.init.pid)
+            if self.spec.name_server is not None:
+                self.serve_names(self.spec.name_server)
         except (OSError, ValueError) as error:
             self.init.abort(_failure_of(error))
         else:
             self.init.go()
+
+    def serve_names(self, spec: NameServerSpec) -> None:
+        """Begin to, or go on with other networks' names. Raises OSError."""
+        if self.name_server is not None:
+            self.name_server.use(spec)
+        elif self.endpoints.namespace >= 0:
+            self.name_server = NameServer(self.loop, spec, self.endpoints.namespace)
 
     def _launch_first(self, pipes: Pipes) -> Launched:
         made = self._made
@@ -349,6 +361,8 @@ class Supervisor:
             self._server.close()
         if self.init is not None:
             self.init.close()
+        if self.name_server is not None:
+            self.name_server.close()
         self.endpoints.close()
         close_all([self.run_fd] if self.cgroup_fd is None else [self.run_fd, self.cgroup_fd])
 

@@ -1,0 +1,151 @@
+"""The name server of a container: names of its networks, and a server of the host's for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import struct
+import threading
+
+import pytest
+from test_runtime_endpoints import endpoint, networked  # noqa: F401 - a fixture
+
+from orlop.runtime.spec import NameServerSpec
+from orlop.wire import dns
+
+pytestmark = pytest.mark.root
+
+
+def write_zone(path, names):
+    pointers = {addresses[0]: f"{name}.front" for name, addresses in names.items()}
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps({"names": names, "pointers": pointers}))
+    os.rename(fresh, path)
+
+
+@pytest.fixture
+def zone(tmp_path):
+    path = tmp_path / "zone.json"
+    write_zone(path, {"web": ["10.9.0.7", "fd00:9::7"], "db": ["10.9.0.8", "10.9.0.9"]})
+    return path
+
+
+class Upstream:
+    """A name server of the host, in the namespace of whoever makes it: knows example.org, over UDP and TCP."""
+
+    def __init__(self):
+        self.asked = []
+        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._datagrams.bind(("127.0.0.1", 53))
+        self._listener = socket.create_server(("127.0.0.1", 53))
+        for work in (self._serve_datagrams, self._serve_streams):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _answer(self, data):
+        query = dns.parse_query(data)
+        self.asked.append(query.name)
+        if query.name == "silent.org":
+            return None
+        known = [socket.inet_aton("198.51.100.9")] if query.name == "example.org" else []
+        if not known:
+            return dns.failure(query, dns.NO_SUCH_NAME)
+        import ipaddress
+
+        return dns.answer(query, [ipaddress.ip_address(packed) for packed in known], 60)
+
+    def _serve_datagrams(self):
+        while True:
+            data, sender = self._datagrams.recvfrom(4096)
+            if (message := self._answer(data)) is not None:
+                self._datagrams.sendto(b"\xff\xff" + message[2:], sender)  # a forgery comes first
+                self._datagrams.sendto(message, sender)
+
+    def _serve_streams(self):
+        while True:
+            peer, _ = self._listener.accept()
+            data = peer.recv(4096)
+            message = self._answer(data[2:])
+            peer.sendall(struct.pack("!H", len(message)) + message)
+            peer.close()
+
+
+def test_names_addresses_and_the_rest(networked, zone):  # noqa: F811
+    async def scenario(h):
+        upstream = Upstream()
+        spec = NameServerSpec((str(zone),), ("127.0.0.1",))
+        script = (
+            "nslookup web 127.0.0.11; nslookup -type=aaaa WEB 127.0.0.11; nslookup 10.9.0.7 127.0.0.11; "
+            "nslookup example.org 127.0.0.11; nslookup nope.org 127.0.0.11; echo end"
+        )
+        output = await h.shell(script, endpoints=(endpoint(),), name_server=spec)
+        return output.stdout.decode(), upstream.asked
+
+    text, asked = networked(scenario)
+    assert "Address: 10.9.0.7" in text
+    assert "Address: fd00:9::7" in text
+    assert "name = web.front" in text
+    assert "Address: 198.51.100.9" in text
+    assert "can't find nope.org: NXDOMAIN" in text
+    assert text.endswith("end\n")
+    assert not {"web", "7.0.9.10.in-addr.arpa"} & set(asked)
+
+
+def test_names_come_and_go_and_several_addresses_take_turns(networked, zone):  # noqa: F811
+    async def scenario(h):
+        spec = NameServerSpec((str(zone),))
+        task, stream = await h.start("sleep", "100", endpoints=(endpoint(),), name_server=spec)
+
+        async def look(name):
+            return (await h.exec(task, "nslookup", "-type=a", name, "127.0.0.11")).stdout.decode()
+
+        firsts = {(await look("db")).split("Address: ")[1].split()[0] for _ in range(6)}
+        write_zone(zone, {"other": ["10.9.0.9"]})
+        later = [await look("other"), await look("web")]
+        os.unlink(zone)  # no engine: the last names hold
+        held = await look("other")
+        await task.serve_names(NameServerSpec(()))
+        none = await look("other")
+        await task.signal(9)
+        await task.wait()
+        stream.close()
+        return firsts, later, held, none
+
+    firsts, (other, web), held, none = networked(scenario)
+    assert firsts == {"10.9.0.8", "10.9.0.9"}
+    assert "10.9.0.9" in other
+    assert "10.9.0.9" in held
+    assert "10.9.0.7" not in web  # without a server to ask: an error
+    assert "10.9.0.9" not in none
+
+
+def test_a_program_may_have_port_53_for_itself(networked, zone):  # noqa: F811
+    spec = NameServerSpec((str(zone),))
+    script = "nc -lu -p 53 -s 0.0.0.0 & sleep 0.3; nslookup web 127.0.0.11; kill $!"
+
+    output = networked(lambda h: h.shell(script, endpoints=(endpoint(),), name_server=spec))
+
+    assert b"Address: 10.9.0.7" in output.stdout
+    assert b"in use" not in output.stderr
+
+
+def test_a_flood_of_garbage_and_of_questions_that_nobody_answers(networked, zone):  # noqa: F811
+    async def scenario(h):
+        Upstream()
+        spec = NameServerSpec((str(zone),), ("127.0.0.1",))
+        task, stream = await h.start("sleep", "100", endpoints=(endpoint(),), name_server=spec)
+        script = (
+            "i=0; while [ $i -lt 400 ]; do head -c 40 /dev/urandom | nc -u -w 0 127.0.0.11 53; i=$((i+1)); done;"
+            "for i in 1 2 3 4 5 6; do nslookup silent.org 127.0.0.11 & done; nslookup web 127.0.0.11"
+        )
+        output = await h.exec(task, "sh", "-c", script)
+        running = (await h.exec(task, "echo", "alive")).stdout
+        await task.signal(9)
+        record = await asyncio.wait_for(task.wait(), 10)
+        stream.close()
+        return output.stdout, running, record.exit_code
+
+    text, running, code = networked(scenario)
+    assert b"Address: 10.9.0.7" in text
+    assert (running, code) == (b"alive\n", 137)
