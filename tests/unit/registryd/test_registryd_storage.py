@@ -52,19 +52,40 @@ def test_an_unused_blob_goes_when_its_grace_is_over(tmp_path):
     asyncio.run(work())
 
 
-def test_after_a_start_everything_is_young(tmp_path):
+def test_grace_counts_over_a_start(tmp_path):
     clock = ManualClock()
 
     async def work():
         async with directory(tmp_path / "r", clock=clock, grace_s=100) as storage:
-            digest = await push(storage, "a", b"unused")
-        clock.advance(1000)
+            asked = await push(storage, "a", b"asked for")
+            unused = await push(storage, "a", b"unused")
+            clock.advance(90)
+            assert await storage.blob_size("a", asked) == 9
+        clock.advance(90)
         async with directory(tmp_path / "r", clock=clock, grace_s=100) as storage:
             await storage.collect()
-            assert await storage.homes_of(digest) == ["a"]
-            clock.advance(101)
+            assert await storage.homes_of(asked) == ["a"]
+            assert await storage.homes_of(unused) == []
+
+    asyncio.run(work())
+
+
+def test_what_a_deleted_manifest_named_can_be_named_again_for_a_while(tmp_path):
+    clock = ManualClock()
+
+    async def work():
+        async with directory(tmp_path / "r", clock=clock, grace_s=100) as storage:
+            await push(storage, "a", b"{}")
+            made = document(manifest_of(b"{}"))
+            await storage.put_manifest("a", made, [])
+            clock.advance(1000)
+            await storage.delete_manifest("a", made.digest)
+            clock.advance(99)
             await storage.collect()
-            assert await storage.homes_of(digest) == []
+            await storage.put_manifest("a", made, ["x"])
+            clock.advance(1000)
+            await storage.collect()
+            assert await storage.blob_size("a", made.blobs[0].digest) == 2
 
     asyncio.run(work())
 

@@ -1,112 +1,127 @@
-"""What collection may take from a registry: links and manifests that nobody needs.
+"""Collection while others push: what nobody needs goes, in short transactions.
 
-    roots                                   edges
-    a tag's manifest                        manifest -> link of each blob that it names
-    every manifest, unless untagged ones    manifest -> manifests that it names
-      are to go; young ones in any case     manifest -> manifests about it (referrers)
-    links that are young or were asked      manifest -> its own bytes
-      for lately                            link     -> the blob's bytes
+    goes                    unless
+    an untagged manifest    untagged ones are kept (the default), it is young, or a tag, an index or a
+                            subject that stays leads to it
+    a link of a blob        it is young, or a manifest of its repository names the blob
+    a blob's row, bytes     a link, a manifest or a lease has it
 
-One transaction marks and forgets; a push is another, so each sees the other done or not begun. A
-client that was told "this blob exists" may take its time until it pushes the manifest: such an answer
-makes the link young again, and after a start all links are young.
+Candidates are found on a snapshot beside the writer and checked again in the transaction that deletes
+them, so a push sees each as there or gone. A link becomes young again when its last manifest is deleted
+and when a client is told that the blob is there: it may take its time until it pushes the manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from orlop.base import failpoints
 from orlop.base.clock import Clock
-from orlop.registryd.storage.rows import BLOB, MANIFEST
-from orlop.store.blobs import KIND_BLOB
-from orlop.store.db import Tx
-from orlop.store.mark import Node
+from orlop.oci.digest import Digest
+from orlop.registryd.storage.rows import MANIFEST, delete_manifest_row
+from orlop.store.blobs import BlobStore
+from orlop.store.db import Database, Tx
+from orlop.store.mark import Node, unreachable
 
-__all__ = ["LinkRows", "ManifestRows"]
+__all__ = ["RegistryCollector"]
 
-_LINK, _MANIFEST = "registry-link", "registry-manifest"
-_MAX_TOUCHED = 1_000_000
+_BATCH = 500
 _NANO = 1_000_000_000
+_UNNAMED = (
+    "NOT EXISTS (SELECT 1 FROM registry_reference AS f"
+    " WHERE f.repository = registry_link.repository AND f.digest = registry_link.digest AND f.kind = 0)"
+)
+_UNUSED = (
+    "NOT EXISTS (SELECT 1 FROM registry_link AS l WHERE l.digest = blob.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM registry_manifest AS m WHERE m.digest = blob.digest)"
+    " AND NOT EXISTS (SELECT 1 FROM lease_ref AS h WHERE h.kind = 'blob' AND h.key = blob.digest)"
+)
 
 
-class LinkRows:
-    """Links of blobs to repositories, as a collectable resource. Keys: `<repository id> <digest>`."""
+class RegistryCollector:
+    """Collects in one registry.
 
-    kind = _LINK
+    Args:
+        db: the database of its rows.
+        blobs: the bytes.
+        clock: what is young is told by it.
+        grace_s: how long something unused stays.
+        removes_untagged: manifests without a tag go, too.
+    """
 
-    def __init__(self, clock: Clock, grace_s: float) -> None:
-        self._clock = clock
-        self._grace_ns = round(grace_s * _NANO)
-        self._started_ns = clock.now_ns()
-        self._touched: dict[tuple[str, str], int] = {}
-
-    def touch(self, name: str, digest: str) -> None:
-        """Somebody was told that the repository has this blob."""
-        if len(self._touched) < _MAX_TOUCHED:
-            self._touched[name, digest] = self._clock.now_ns()
-
-    def keys(self, tx: Tx) -> Iterable[str]:
-        for row in tx.execute("SELECT repository, digest FROM registry_link"):
-            yield f"{row[0]} {row[1]}"
-
-    def roots(self, tx: Tx) -> Iterable[Node]:
-        deadline_ns = self._clock.now_ns() - self._grace_ns
-        self._touched = {key: at_ns for key, at_ns in self._touched.items() if at_ns > deadline_ns}
-        limit_ns = -1 if self._started_ns > deadline_ns else deadline_ns
-        sql = "SELECT repository, digest FROM registry_link WHERE linked_ns > ?"
-        yield from ((_LINK, f"{row[0]} {row[1]}") for row in tx.execute(sql, (limit_ns,)))
-        by_name = {row[0]: row[1] for row in tx.execute("SELECT name, id FROM registry_repository")}
-        yield from ((_LINK, f"{by_name[name]} {digest}") for name, digest in self._touched if name in by_name)
-
-    def edges(self, tx: Tx) -> Iterable[tuple[str, Node]]:
-        for row in tx.execute("SELECT repository, digest FROM registry_link"):
-            yield f"{row[0]} {row[1]}", (KIND_BLOB, row[1])
-
-    def forget(self, tx: Tx, keys: Sequence[str]) -> None:
-        tx.executemany(
-            "DELETE FROM registry_link WHERE repository = ? AND digest = ?", [key.split() for key in keys]
-        )
-
-    async def sweep(self, keys: Sequence[str] | None = None) -> int:  # noqa: ARG002 - rows have no bytes
-        return 0
-
-
-class ManifestRows:
-    """Manifests, as a collectable resource. Keys: `<repository id> <digest>`."""
-
-    kind = _MANIFEST
-
-    def __init__(self, clock: Clock, grace_s: float, *, removes_untagged: bool) -> None:
+    def __init__(
+        self, db: Database, blobs: BlobStore, clock: Clock, grace_s: float, *, removes_untagged: bool
+    ) -> None:
+        self._db = db
+        self._blobs = blobs
         self._clock = clock
         self._grace_ns = round(grace_s * _NANO)
         self._removes_untagged = removes_untagged
 
-    def keys(self, tx: Tx) -> Iterable[str]:
-        for row in tx.execute("SELECT repository, digest FROM registry_manifest"):
-            yield f"{row[0]} {row[1]}"
+    async def run(self) -> tuple[int, int]:
+        """Collect once: how many things went, and how many bytes were freed."""
+        now_ns = self._clock.now_ns()
+        limit_ns = now_ns - self._grace_ns
+        count = 0
+        if self._removes_untagged:
+            count += await self._db.write(lambda tx: _forget_untagged(tx, limit_ns, now_ns), frees_space=True)
+        count += await self._forget_links(limit_ns)
+        gone = await self._forget_blobs()
+        failpoints.hit("registry.collect.after-forget")
+        freed = await self._blobs.sweep(gone) if gone else 0
+        return count + len(gone), freed
 
-    def roots(self, tx: Tx) -> Iterable[Node]:
-        limit_ns = self._clock.now_ns() - self._grace_ns if self._removes_untagged else -1
-        sql = (
-            "SELECT repository, digest FROM registry_tag UNION"
-            " SELECT repository, digest FROM registry_manifest WHERE pushed_ns > ?"
+    def is_stale(self, linked_ns: int) -> bool:
+        """True for a link that could be collected before long."""
+        return linked_ns <= self._clock.now_ns() - self._grace_ns // 2
+
+    async def _forget_links(self, limit_ns: int) -> int:
+        find = f"SELECT repository, digest FROM registry_link WHERE linked_ns <= ? AND {_UNNAMED}"  # noqa: S608
+        drop = (
+            "DELETE FROM registry_link WHERE repository = ? AND digest = ?"  # noqa: S608 - constants
+            f" AND linked_ns <= ? AND {_UNNAMED}"
         )
-        yield from ((_MANIFEST, f"{row[0]} {row[1]}") for row in tx.execute(sql, (limit_ns,)))
+        found = await self._db.read(lambda tx: [tuple(row) for row in tx.execute(find, (limit_ns,))])
+        count = 0
+        for start in range(0, len(found), _BATCH):
+            batch = [(*row, limit_ns) for row in found[start : start + _BATCH]]
+            count += len(await self._drop(drop, batch))
+        return count
 
-    def edges(self, tx: Tx) -> Iterable[tuple[str, Node]]:
-        kinds = {BLOB: _LINK, MANIFEST: _MANIFEST}
-        for row in tx.execute("SELECT repository, manifest, kind, digest FROM registry_reference"):
-            yield f"{row[0]} {row[1]}", (kinds[row[2]], f"{row[0]} {row[3]}")
-        for row in tx.execute("SELECT repository, digest, subject FROM registry_manifest"):
-            key = f"{row[0]} {row[1]}"
-            yield key, (KIND_BLOB, row[1])
-            if row[2] is not None:
-                yield f"{row[0]} {row[2]}", (_MANIFEST, key)
+    async def _forget_blobs(self) -> list[Digest]:
+        find = f"SELECT digest FROM blob WHERE {_UNUSED}"  # noqa: S608 - constants
+        drop = f"DELETE FROM blob WHERE digest = ? AND {_UNUSED}"  # noqa: S608
+        found = await self._db.read(lambda tx: [tuple(row) for row in tx.execute(find)])
+        gone: list[Digest] = []
+        for start in range(0, len(found), _BATCH):
+            gone += [Digest(str(row[0])) for row in await self._drop(drop, found[start : start + _BATCH])]
+        return gone
 
-    def forget(self, tx: Tx, keys: Sequence[str]) -> None:
-        tx.executemany(
-            "DELETE FROM registry_manifest WHERE repository = ? AND digest = ?", [key.split() for key in keys]
+    async def _drop(self, sql: str, batch: Sequence[tuple[object, ...]]) -> list[tuple[object, ...]]:
+        """Run a deletion for each row of arguments; those that deleted something."""
+        return await self._db.write(
+            lambda tx: [row for row in batch if tx.execute(sql, row).rowcount > 0], frees_space=True
         )
 
-    async def sweep(self, keys: Sequence[str] | None = None) -> int:  # noqa: ARG002 - rows have no bytes
-        return 0
+
+def _forget_untagged(tx: Tx, limit_ns: int, now_ns: int) -> int:
+    nodes = [_node(row) for row in tx.execute("SELECT repository, digest FROM registry_manifest")]
+    roots = tx.execute(
+        "SELECT repository, digest FROM registry_tag UNION"
+        " SELECT repository, digest FROM registry_manifest WHERE pushed_ns > ?",
+        (limit_ns,),
+    )
+    children = tx.execute(
+        "SELECT repository, manifest, digest FROM registry_reference WHERE kind = ?", (MANIFEST,)
+    )
+    edges = [((str(row[0]), row[1]), (str(row[0]), row[2])) for row in children]
+    abouts = tx.execute("SELECT repository, subject, digest FROM registry_manifest WHERE subject IS NOT NULL")
+    edges += [((str(row[0]), row[1]), (str(row[0]), row[2])) for row in abouts]
+    garbage = unreachable(nodes, [_node(row) for row in roots], edges)
+    for repository, digest in garbage:
+        delete_manifest_row(tx, int(repository), Digest(digest), now_ns)
+    return len(garbage)
+
+
+def _node(row: Sequence[object]) -> Node:
+    return str(row[0]), str(row[1])

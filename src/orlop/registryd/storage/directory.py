@@ -27,11 +27,10 @@ from orlop.registryd.documents import MAX_MANIFEST_BYTES, Document
 from orlop.registryd.paging import Page
 from orlop.registryd.problems import Problem, Word
 from orlop.registryd.storage import rows
-from orlop.registryd.storage.collecting import LinkRows, ManifestRows
+from orlop.registryd.storage.collecting import RegistryCollector
 from orlop.registryd.storage.contract import ManifestRow, Missing, Referrer, Upload
 from orlop.registryd.storage.uploads import OpenUploads
 from orlop.store.blobs import KIND_BLOB, BlobStore, DigestMismatch, Ingest
-from orlop.store.collect import Collector
 from orlop.store.db import DATABASE_NAME, Database, Tx
 from orlop.store.files import ensure_directory
 from orlop.store.leases import Leases, tx_unhold
@@ -51,8 +50,7 @@ class DirectoryStorage:
         db: Database,
         blobs: BlobStore,
         lease: LeaseId,
-        collector: Collector,
-        links: LinkRows,
+        collector: RegistryCollector,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -60,7 +58,6 @@ class DirectoryStorage:
         self._lease = lease
         self._clock = clock
         self._collector = collector
-        self._links = links
         self._uploads = OpenUploads(blobs, lease, clock)
 
     async def has_repository(self, name: str) -> bool:
@@ -72,10 +69,15 @@ class DirectoryStorage:
     # blobs
 
     async def blob_size(self, name: str, digest: Digest) -> int | None:
-        size = await self._db.read(lambda tx: rows.blob_size(tx, name, digest))
-        if size is not None:
-            self._links.touch(name, digest)  # a client that asks before it pushes may rely on the answer
-        return size
+        link = await self._db.read(lambda tx: rows.find_link(tx, name, digest))
+        if link is None:
+            return None
+        if not link.is_named and self._collector.is_stale(link.linked_ns):
+            # a client that asks before it pushes may rely on the answer
+            now_ns = self._clock.now_ns()
+            if not await self._db.write(lambda tx: rows.renew_link(tx, name, digest, now_ns)):
+                return None
+        return link.size_bytes
 
     def open_blob(self, digest: Digest) -> int:
         return self._blobs.open(digest)
@@ -145,7 +147,10 @@ class DirectoryStorage:
         return await self._blobs.read(digest, MAX_MANIFEST_BYTES)
 
     async def delete_manifest(self, name: str, digest: Digest) -> bool:
-        return await self._db.write(lambda tx: rows.delete_manifest(tx, name, digest), frees_space=True)
+        now_ns = self._clock.now_ns()
+        return await self._db.write(
+            lambda tx: rows.delete_manifest(tx, name, digest, now_ns), frees_space=True
+        )
 
     async def delete_tag(self, name: str, tag: str) -> bool:
         return await self._db.write(lambda tx: rows.delete_tag(tx, name, tag), frees_space=True)
@@ -163,9 +168,8 @@ class DirectoryStorage:
         await self._uploads.close_idle()
 
     async def collect(self) -> tuple[int, int]:
-        reclaimed = await self._collector.run()
-        freed = await self._blobs.sweep_ingests(UPLOAD_TTL_S)
-        return sum(map(len, reclaimed.keys.values())), reclaimed.size_bytes + freed
+        count, freed = await self._collector.run()
+        return count, freed + await self._blobs.sweep_ingests(UPLOAD_TTL_S)
 
     async def close(self) -> None:
         await self._uploads.close()
@@ -242,11 +246,9 @@ async def open_directory(
         if old.purpose == _PURPOSE:
             await leases.release(old.id)
     lease = await leases.create(_PURPOSE, _LEASE_TTL_S)
-    links = LinkRows(clock, grace_s)
-    manifests = ManifestRows(clock, grace_s, removes_untagged=removes_untagged)
-    collector = Collector(db, leases, (blobs, links, manifests))
-    await collector.recover()
-    return DirectoryStorage(db, blobs, lease, collector, links, clock)
+    collector = RegistryCollector(db, blobs, clock, grace_s, removes_untagged=removes_untagged)
+    await blobs.sweep()
+    return DirectoryStorage(db, blobs, lease, collector, clock)
 
 
 def _make_root(root: str) -> None:

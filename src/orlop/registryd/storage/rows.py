@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from orlop.oci.digest import Digest
 from orlop.registryd.documents import Document
@@ -19,9 +20,12 @@ from orlop.store.db import Tx
 __all__ = [
     "BLOB",
     "MANIFEST",
+    "LinkRow",
     "blob_size",
     "delete_manifest",
+    "delete_manifest_row",
     "delete_tag",
+    "find_link",
     "find_manifest",
     "find_repository",
     "homes_of",
@@ -31,6 +35,7 @@ __all__ = [
     "list_repositories",
     "list_tags",
     "mount",
+    "renew_link",
     "size_of_reference",
     "unlink",
 ]
@@ -38,6 +43,15 @@ __all__ = [
 BLOB, MANIFEST = 0, 1
 _MAX_HOMES = 100
 _MAX_NAMED = 20  # missing blobs that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRow:
+    """A blob as a repository sees it; `is_named`: by one of its manifests."""
+
+    size_bytes: int
+    linked_ns: int
+    is_named: bool
 
 
 def find_repository(tx: Tx, name: str) -> int | None:
@@ -54,13 +68,30 @@ def list_repositories(tx: Tx, page: Page) -> list[str]:
 
 def blob_size(tx: Tx, name: str, digest: Digest) -> int | None:
     """The size of a linked blob whose bytes are there."""
-    found = tx.value(
-        "SELECT blob.size_bytes FROM registry_repository AS r"
+    found = find_link(tx, name, digest)
+    return None if found is None else found.size_bytes
+
+
+def find_link(tx: Tx, name: str, digest: Digest) -> LinkRow | None:
+    """A linked blob whose bytes are there."""
+    row = tx.execute(
+        "SELECT blob.size_bytes, l.linked_ns, EXISTS (SELECT 1 FROM registry_reference AS f"
+        " WHERE f.repository = r.id AND f.digest = l.digest AND f.kind = 0)"
+        " FROM registry_repository AS r"
         " JOIN registry_link AS l ON l.repository = r.id JOIN blob ON blob.digest = l.digest"
         " WHERE r.name = ? AND l.digest = ?",
         (name, digest),
+    ).fetchone()
+    return None if row is None else LinkRow(row[0], row[1], bool(row[2]))
+
+
+def renew_link(tx: Tx, name: str, digest: Digest, now_ns: int) -> bool:
+    """Make a link young; False when it is gone."""
+    sql = (
+        "UPDATE registry_link SET linked_ns = ? WHERE digest = ?"
+        " AND repository = (SELECT id FROM registry_repository WHERE name = ?)"
     )
-    return None if found is None else int(found)
+    return tx.execute(sql, (now_ns, digest, name)).rowcount > 0
 
 
 def homes_of(tx: Tx, digest: Digest) -> list[str]:
@@ -156,13 +187,21 @@ def find_manifest(tx: Tx, name: str, reference: str) -> ManifestRow | None:
     return None if row is None else ManifestRow(Digest(row[0]), row[1], row[2])
 
 
-def delete_manifest(tx: Tx, name: str, digest: Digest) -> bool:
+def delete_manifest(tx: Tx, name: str, digest: Digest, now_ns: int) -> bool:
     """Drop a manifest; its tags and references go with it."""
-    sql = (
-        "DELETE FROM registry_manifest WHERE digest = ?"
-        " AND repository = (SELECT id FROM registry_repository WHERE name = ?)"
+    repository = find_repository(tx, name)
+    return repository is not None and delete_manifest_row(tx, repository, digest, now_ns)
+
+
+def delete_manifest_row(tx: Tx, repository: int, digest: Digest, now_ns: int) -> bool:
+    """`delete_manifest` by id. What it named becomes young: somebody may be about to name it again."""
+    tx.execute(
+        "UPDATE registry_link SET linked_ns = ? WHERE repository = ? AND digest IN"
+        " (SELECT digest FROM registry_reference WHERE repository = ? AND manifest = ? AND kind = ?)",
+        (now_ns, repository, repository, digest, BLOB),
     )
-    return tx.execute(sql, (digest, name)).rowcount > 0
+    sql = "DELETE FROM registry_manifest WHERE repository = ? AND digest = ?"
+    return tx.execute(sql, (repository, digest)).rowcount > 0
 
 
 def delete_tag(tx: Tx, name: str, tag: str) -> bool:
