@@ -212,7 +212,7 @@ class TokenServer:
             is_good = request.authorization == f"Basic {pair}"
         if not is_good:
             return error(401, "UNAUTHORIZED", "no")
-        token = f"token{len(self.asked)}"
+        token = f"token-{self.fake.port}-{len(self.asked)}"
         self.valid.add(token)
         grant = {"token": token, "expires_in": 300}
         if request.query.get("offline_token"):
@@ -306,3 +306,29 @@ def test_a_credential_helper_keeps_the_secret(engine, fake, client_config, tmp_p
     assert config == {"credHelpers": {fake.domain: "test"}, "kept": 1, "auths": {fake.domain: {}}}
     assert "Login Succeeded" in again.stdout
     assert not (tmp_path / "secret").exists()
+
+
+def test_a_copy_gives_each_registry_its_own_credentials_and_shows_none(engine, fake, client_config):
+    before = len(engine.log())
+    pair = base64.b64encode(f"{registry.USER}:{registry.PASSWORD}".encode()).decode()
+    with RegistryInThread() as target:
+        source_tokens, target_tokens = TokenServer(fake), TokenServer(target)
+        add_index(fake, "own/from", "1")
+        client_config.write_text(
+            json.dumps({"auths": {one.domain: {"auth": pair} for one in (fake, target)}})
+        )
+        command = ("copy", f"{fake.domain}/own/from:1", f"{target.domain}/own/to:1")
+
+        shown = engine.orlop(*command).stdout
+        client_config.write_text("{}")
+        refused = engine.orlop(*command[:2], f"{target.domain}/own/to:2", check=False)
+
+        assert target.manifests["own/to", "1"] == fake.manifests["own/from", "1"]
+        assert ("own/to", "2") not in target.manifests
+        assert {scope for _, scope in source_tokens.asked} == {"repository:own/from:pull"}
+        assert {scope for _, scope in target_tokens.asked} == {"repository:own/to:pull,push"}
+        assert not any(f"token-{fake.port}-" in call.authorization for call in target.log)
+        assert not any(f"token-{target.port}-" in call.authorization for call in fake.log)
+    assert refused.returncode == 1
+    for secret in (pair, "token-"):
+        assert secret not in engine.log()[before:] + shown + refused.stderr
