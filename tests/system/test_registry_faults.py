@@ -7,11 +7,13 @@ import threading
 
 import pytest
 
+from support.failpoint_names import declared
 from support.registryd import RegistryServer, digest_of, manifest_of
 
 pytestmark = pytest.mark.system
 
 LAYER = os.urandom(3 << 20)
+COLLECTING = "registry.collect.after-forget"
 STEPS = [
     "blobs.ingest.write",
     "blobs.commit.before-fsync",
@@ -72,6 +74,25 @@ def test_killed_at_a_step_nothing_told_is_lost_and_nothing_half_is_seen(step, tm
                 digest_of(manifest_of(b"{}", LAYER)),
             }
             assert len(push_all(client)) == 3
+
+
+def test_killed_while_it_collects(tmp_path):
+    step = {"ORLOP_FAILPOINTS": f"{COLLECTING}=crash"}
+    flags = ("--gc-interval", "0.1", "--gc-grace", "0.5")
+    with RegistryServer(*flags, root=tmp_path / "data", environ=step) as server:
+        client = server.client()
+        _, manifest = client.push_image("a", "x", b"layer")
+        orphan = client.push_blob("a", b"nobody names me")
+        assert server.wait_dead() == 137
+        assert orphan in files_of(server)
+    with RegistryServer(root=tmp_path / "data") as server:
+        assert server.client().ask("GET", "/v2/a/manifests/x").body == manifest
+        assert server.client().ask("GET", f"/v2/a/blobs/{digest_of(b'layer')}").body == b"layer"
+        assert orphan not in files_of(server)
+
+
+def test_every_step_of_the_server_is_tried():
+    assert {name for name in declared() if name.startswith("registry.")} <= {*STEPS, COLLECTING}
 
 
 def test_collection_takes_what_nobody_needs_while_others_push(tmp_path):
