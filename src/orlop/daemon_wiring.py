@@ -160,21 +160,20 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote], outsid
     engine_id = _engine_id(settings.data_root)
     if metrics is not None:
         metrics.observe(services, MetricFacts.of(facts, engine_id))
-    volumes, events = services.volumes, services.events
     created_ns = os.stat(settings.data_root).st_ctime_ns
     engine = Engine(
         containers=containers,
         execs=execs,
-        volumes=volumes,
+        volumes=services.volumes,
         images=images,
         budget=_budget(settings, services, store, images),
         repairs=Repairs(settings.data_root, store.images, store.blobs, store.layers, store.leases, registry),
         builds=builds,
         networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
         system=_system(
-            settings, facts, engine_id, containers, images, volumes, registry, services, builds, store.layers
+            settings, facts, engine_id, containers, images, registry, services, builds, store.layers
         ),
-        events=events,
+        events=services.events,
         history=StatsHistory(services, settings.stats_interval_s),
     )
     role_servers = RoleServers(engine)
@@ -405,7 +404,6 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
     engine_id: str,
     containers: Containers,
     images: Images,
-    volumes: Volumes,
     registry: Registry,
     services: Services,
     builds: Builds,
@@ -448,7 +446,7 @@ def _system(  # noqa: PLR0913, PLR0917 - one call, one definition
             layers_size=images.layers_size,
             images=images.usage,
             containers=lambda: containers.list(ListOptions(is_all=True), with_size=True),
-            volumes=volumes.usage_views,
+            volumes=services.volumes.usage_views,
             login=lambda auth: _login(registry, auth),
         ),
         events=services.events,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from orlop.base.errors import InvalidInput
 from orlop.oci.digest import Digest, encoded
 from orlop.store.layercompare import FILE, WHITEOUT, Change, Node, Tree, compare
 from orlop.store.layerfile import read_head
@@ -23,6 +24,8 @@ __all__ = ["JOBS", "difference", "inventory"]
 
 _OPAQUE = b"trusted.overlay.opaque"
 _MAX_CHANGES = 100_000  # in one answer; counts go on
+_MAX_PATH_BYTES = 8 << 20  # of all paths in one answer: it has to fit in a message
+_MAX_ENTRIES = 3_000_000  # of all layers together: their names are held in memory
 _MAX_HIDDEN = 100
 _CHUNK = 1 << 20
 _KINDS = {kind: kind.name.lower() for kind in EntryKind}
@@ -39,11 +42,10 @@ def inventory(payload: dict[str, Any], fds: list[int], report: Report) -> dict[s
     del report
     with _Files(fds[0]) as files:
         tree = files.stack(payload["layers"])
-    left = _MAX_CHANGES
+    list_some = _Listing()
     layers = []
     for item in tree.reports:
-        shown = item.changes[:left]
-        left -= len(shown)
+        shown = list_some.take(item.changes)
         layers.append(
             {
                 "added": item.added,
@@ -51,12 +53,12 @@ def inventory(payload: dict[str, Any], fds: list[int], report: Report) -> dict[s
                 "removed": item.removed,
                 "size_bytes": item.size_bytes,
                 "hidden_bytes": item.hidden_bytes,
-                "changes": [_row(change) for change in shown],
+                "changes": shown,
                 "is_cut": len(shown) < len(item.changes),
             }
         )
-    largest = sorted(tree.hidden, key=lambda item: (-item[1].size, item[0]))[:_MAX_HIDDEN]
-    hidden = [[_text(path), node.size, node.layer, by] for path, node, by in largest if node.size]
+    largest = sorted(tree.hidden, key=lambda item: (-item[1].length, item[0]))[:_MAX_HIDDEN]
+    hidden = [[_text(path), node.length, node.layer, by] for path, node, by in largest if node.length]
     return {"layers": layers, "hidden": hidden}
 
 
@@ -71,15 +73,33 @@ def difference(payload: dict[str, Any], fds: list[int], report: Report) -> dict[
     with _Files(fds[0]) as files:
         old, new = files.stack(payload["old"]), files.stack(payload["new"])
         counts = {"A": 0, "C": 0, "D": 0}
-        shown: list[list[Any]] = []
+        listing, shown = _Listing(), list[list[Any]]()
         for change in compare(old, new, files.has_same_bytes):
             counts[change.kind] += 1
-            if len(shown) < _MAX_CHANGES:
-                shown.append(_row(change))
+            shown += listing.take([change])
         packages = _package_changes(files.packages(old), files.packages(new))
     size = sum(node.size for node in new.nodes.values()) - sum(node.size for node in old.nodes.values())
     is_cut = sum(counts.values()) > len(shown)
     return {"changes": shown, "is_cut": is_cut, "counts": counts, "size_bytes": size, "packages": packages}
+
+
+class _Listing:
+    """Lists changes until an answer is full."""
+
+    def __init__(self) -> None:
+        self._rows_left = _MAX_CHANGES
+        self._bytes_left = _MAX_PATH_BYTES
+
+    def take(self, changes: Sequence[Change]) -> list[list[Any]]:
+        """As many of these as there is room for."""
+        shown: list[list[Any]] = []
+        for change in changes:
+            self._bytes_left -= len(change.path)
+            if not self._rows_left or self._bytes_left < 0:
+                break
+            self._rows_left -= 1
+            shown.append(_row(change))
+        return shown
 
 
 class _Files:
@@ -90,6 +110,7 @@ class _Files:
         self._numbers: dict[str, int] = {}
         self._views: list[mmap.mmap] = []
         self._stack = ExitStack()
+        self._entries_left = _MAX_ENTRIES
 
     def __enter__(self) -> _Files:
         return self
@@ -132,7 +153,11 @@ class _Files:
             name = encoded(Digest(diff_id))
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
             try:
-                read_head(fd, name)
+                self._entries_left -= read_head(fd, name).entry_count
+                if self._entries_left < 0:
+                    raise InvalidInput(
+                        f"the layers have more than {_MAX_ENTRIES} entries: too many to compare"
+                    )
                 view = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
             finally:
                 os.close(fd)

@@ -7,6 +7,7 @@ layer overwrites, deletes or only touches (a chmod) is *hidden* there, and still
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -72,6 +73,7 @@ class Tree:
         self.nodes: dict[bytes, Node] = {}
         self.reports: list[Report] = []
         self._children: dict[bytes, set[bytes]] = {}
+        self._links: Counter[tuple[int, tuple[int, int]]] = Counter()  # names that show a content
         self.hidden: list[tuple[bytes, Node, int]] = []  # path, what was hidden, by which layer
 
     def add_layer(self, entries: Iterable[tuple[bytes, Node]]) -> Report:
@@ -108,6 +110,8 @@ class Tree:
             self._remove(path, number)
             report.note(Change("C", path, node.size))
         self.nodes[path] = node
+        if node.kind == FILE:
+            self._links[node.layer, node.place] += 1
         self._children.setdefault(path.rpartition(b"/")[0], set()).add(path)
 
     def _remove(self, path: bytes, by: int) -> int:
@@ -117,9 +121,10 @@ class Tree:
             name = pending.pop()
             node = self.nodes.pop(name, None)
             if node is not None and node.kind == FILE:
-                size += node.size
-                if node.layer < by:  # a layer that names a file twice hides nothing of another
-                    self.reports[node.layer].hidden_bytes += node.size
+                self._links[node.layer, node.place] -= 1
+                if not self._links[node.layer, node.place]:  # no hard link shows it any more
+                    size += node.length
+                    self.reports[node.layer].hidden_bytes += node.length
                     self.hidden.append((name, node, by))
             pending += self._children.pop(name, ())
         self._children.get(path.rpartition(b"/")[0], set()).discard(path)

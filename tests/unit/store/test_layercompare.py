@@ -1,9 +1,14 @@
 """Stacking layers: what each does, what is hidden, how trees differ."""
 
+import itertools
+
 from orlop.store.layercompare import DIRECTORY, FILE, WHITEOUT, Change, Node, Tree, compare
 
+PLACES = itertools.count(1000)
 
-def file(size, layer=0, offset=0, **more):
+
+def file(size, layer=0, offset=None, **more):
+    offset = next(PLACES) if offset is None else offset
     return Node(FILE, size=size, length=size, place=(layer, offset), layer=layer, **more)
 
 
@@ -83,13 +88,15 @@ def test_hide_all_leaves_nothing_of_the_layers_below():
 def test_compare_reads_only_what_has_one_length_and_two_places():
     old = stack(
         [
-            (b"same", file(5)),
+            (b"same", file(5, offset=7)),
             (b"moved", file(6, offset=1)),
             (b"longer", file(1, offset=2)),
             (b"gone", file(9)),
         ]
     )
-    new = stack([(b"same", file(5)), (b"moved", file(6, 1)), (b"longer", file(2, 1)), (b"new", file(3, 1))])
+    new = stack(
+        [(b"same", file(5, offset=7)), (b"moved", file(6, 1)), (b"longer", file(2, 1)), (b"new", file(3, 1))]
+    )
 
     asked = []
     found = list(compare(old, new, lambda one, other: asked.append((one.length, other.length)) or True))
