@@ -1,5 +1,6 @@
 """Unmodified clients push to and pull from the registry server; digests are equal on both sides."""
 
+import base64
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ POLICY = {
             {"repositories": ["public/**"], "users": ["anonymous"], "actions": ["pull"]},
             {"repositories": ["**"], "users": [USER], "actions": ["*"]},
             {"repositories": ["team/*"], "users": ["@readers"], "actions": ["pull"]},
+            {"repositories": ["home/{user}/**"], "users": ["*"], "actions": ["*"]},
         ],
     }
 }
@@ -174,6 +176,27 @@ def test_accounts_and_policy(guarded, archive, tmp_path):
     assert [done.returncode for done in refused] == [1, 1, 1, 1]
     assert guarded.client().ask("GET", "/v2/").status == 401
     assert guarded.client().ask("GET", "/v2/_catalog").status == 401
+
+
+def test_only_what_one_may_read_can_be_mounted_and_listed(guarded):
+    def client_of(user):
+        value = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
+        return guarded.client(Authorization=f"Basic {value}")
+
+    alice, bob = client_of(USER), client_of("bob")
+    secret, shared = alice.push_blob("secret/app", b"secret"), alice.push_blob("team/app", b"shared")
+
+    def mount(digest, source):
+        return bob.ask("POST", f"/v2/home/bob/app/blobs/uploads/?mount={digest}{source}").status
+
+    assert mount(secret, "&from=secret/app") == 202
+    assert mount(secret, "") == 202
+    assert bob.ask("HEAD", f"/v2/home/bob/app/blobs/{secret}").status == 404
+    assert bob.ask("GET", f"/v2/secret/app/blobs/{secret}").status in {401, 403}
+    assert mount(shared, "&from=team/app") == 201
+    assert mount(shared, "") == 201
+    assert bob.ask("GET", "/v2/_catalog").json()["repositories"] == ["home/bob/app", "team/app"]
+    assert bob.ask("POST", "/v2/home/alice/app/blobs/uploads/").status in {401, 403}
 
 
 def test_docker_login_push_and_pull(guarded, engine):

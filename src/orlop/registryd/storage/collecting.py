@@ -67,9 +67,10 @@ class RegistryCollector:
             count += await self._db.write(lambda tx: _forget_untagged(tx, limit_ns, now_ns), frees_space=True)
         count += await self._forget_links(limit_ns)
         gone = await self._forget_blobs()
+        if not gone:
+            return count, 0
         failpoints.hit("registry.collect.after-forget")
-        freed = await self._blobs.sweep(gone) if gone else 0
-        return count + len(gone), freed
+        return count + len(gone), await self._blobs.sweep(gone)
 
     def is_stale(self, linked_ns: int) -> bool:
         """True for a link that could be collected before long."""
