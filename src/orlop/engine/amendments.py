@@ -18,11 +18,11 @@ from orlop.base import failpoints
 from orlop.base.errors import InvalidInput, OrlopError
 from orlop.engine.creation import own_state_warnings, resolve_mounts
 from orlop.engine.extensions import Additions, Amendment, Removals
-from orlop.engine.health_actions import check_action
+from orlop.engine.health_actions import asked_action
 from orlop.engine.hostconfig import check_config
 from orlop.engine.model import Container, MountRecord, Settings
 from orlop.engine.pending import settings_of, with_settings
-from orlop.engine.requests import ContainerConfig, HealthConfig, HostConfig, PortBinding
+from orlop.engine.requests import ContainerConfig, HealthConfig, HostConfig, OrlopConfig, PortBinding
 from orlop.engine.services import Services
 from orlop.engine.userns import check_propagation
 
@@ -83,10 +83,8 @@ def amended(old: Settings, amendment: Amendment, *, network_mode: str) -> Settin
         volumes=new.config.volumes,
     )
     check_config(config)
-    orlop = old.orlop
-    if amendment.health_on_failure:
-        orlop = replace(orlop, health_on_failure=amendment.health_on_failure)
-    check_action(orlop, config.labels)
+    asked = asked_action(OrlopConfig(health_on_failure=amendment.health_on_failure), add.labels)
+    orlop = replace(old.orlop, health_on_failure=asked.health_on_failure or old.orlop.health_on_failure)
     return replace(
         new,
         config=config,

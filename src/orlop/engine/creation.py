@@ -17,7 +17,7 @@ from orlop.base.errors import InvalidInput, NotFound, OrlopError
 from orlop.base.ids import ContainerId, SnapshotKey
 from orlop.engine import mounts, privileges
 from orlop.engine.apisockets import check_role, with_address
-from orlop.engine.health_actions import check_action
+from orlop.engine.health_actions import asked_action
 from orlop.engine.hostconfig import HostDefaults, apply_defaults, check_config, check_host
 from orlop.engine.idmaps import IdMap
 from orlop.engine.merge import merge_config, path_and_args
@@ -46,7 +46,7 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
     if not request.config.image and not request.config.cmd and not request.config.entrypoint:
         raise InvalidInput("no command specified")
     check_config(request.config)
-    check_action(request.orlop, request.config.labels)
+    request = replace(request, orlop=asked_action(request.orlop, request.config.labels))
     check_role(request.orlop)
     warnings = check_host(request.host, request.config)
     services.defaults.runtimes.choose(request.host.runtime)

@@ -8,35 +8,38 @@ the policy is, and is done by the next engine when this one dies in the middle o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from orlop.base import log
 from orlop.base.errors import InvalidInput, OrlopError
-from orlop.engine.model import Container, Record
+from orlop.engine.model import Container
 from orlop.engine.requests import OrlopConfig
 from orlop.engine.services import Services, emit
 from orlop.engine.stopping import Stopper, stop_signal_of
 from orlop.engine.views import HealthLog
 
-__all__ = ["ACTIONS", "ACTION_LABEL", "HealthActions", "action_of", "check_action"]
+__all__ = ["ACTIONS", "ACTION_LABEL", "HealthActions", "asked_action"]
 
 ACTIONS = ("none", "kill", "restart", "stop")
 ACTION_LABEL = "orlop.health-on-failure"
 _REASON_LIMIT = 200
 
 
-def check_action(wanted: OrlopConfig, labels: Mapping[str, str] | None) -> None:
-    """Refuse an action that does not exist, while somebody reads the answer."""
-    for value in (wanted.health_on_failure, (labels or {}).get(ACTION_LABEL, "")):
+def asked_action(wanted: OrlopConfig, labels: Mapping[str, str] | None) -> OrlopConfig:
+    """With the action that the request asks for, by field or by label; the field wins.
+
+    Labels of an image ask for nothing: what is done with a container is its creator's business (I6).
+
+    Raises:
+        InvalidInput: there is no such action; told while somebody reads the answer.
+    """
+    label = (labels or {}).get(ACTION_LABEL, "")
+    for value in (wanted.health_on_failure, label):
         if value and value not in ACTIONS:
             raise InvalidInput(
                 f"invalid action on failing health {value[:60]!r}", hint=f"use one of {', '.join(ACTIONS)}"
             )
-
-
-def action_of(record: Record) -> str:
-    """The field wins over the label; an image's label that makes no sense is none."""
-    action = record.orlop.health_on_failure or (record.config.labels or {}).get(ACTION_LABEL, "")
-    return action if action in ACTIONS else "none"
+    return replace(wanted, health_on_failure=wanted.health_on_failure or label)
 
 
 class HealthActions:
@@ -49,7 +52,7 @@ class HealthActions:
 
     def failing(self, container: Container, probe: HealthLog) -> None:
         """A probe of an unhealthy container failed."""
-        action = action_of(container.record)
+        action = container.record.orlop.health_on_failure or "none"
         if action == "none" or container.id in self._acting or container.task is None:
             return
         self._acting.add(container.id)

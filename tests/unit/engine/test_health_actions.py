@@ -6,7 +6,7 @@ import pytest
 from fakes.containers import scenario
 from orlop.base.errors import InvalidInput
 from orlop.engine.health import pause_s
-from orlop.engine.health_actions import action_of
+from orlop.engine.health_actions import asked_action
 from orlop.engine.lifecycle import Status
 from orlop.engine.requests import ContainerConfig, CreateRequest, HealthConfig, HostConfig, OrlopConfig
 from orlop.runtime.contract import TaskGone
@@ -172,13 +172,22 @@ async def test_an_action_that_does_not_exist_is_refused(made):
         await begin(made, [1], "explode")
 
 
-@scenario
-async def test_an_image_s_label_that_makes_no_sense_is_none(made):
-    container, _ = await begin(made, [0])
-    labels = {"orlop.health-on-failure": "x"}
-    object.__setattr__(container.record.config, "labels", labels)
+def test_a_label_of_the_request_is_as_good_as_the_field():
+    labels = {"orlop.health-on-failure": "restart"}
 
-    assert action_of(container.record) == "none"
+    assert asked_action(OrlopConfig(), labels).health_on_failure == "restart"
+    assert asked_action(OrlopConfig(health_on_failure="stop"), labels).health_on_failure == "stop"
+    assert asked_action(OrlopConfig(), None) == OrlopConfig()
+    with pytest.raises(InvalidInput, match="invalid action on failing health 'x'"):
+        asked_action(OrlopConfig(), {"orlop.health-on-failure": "x"})
+
+
+@scenario
+async def test_a_label_of_the_image_asks_for_nothing(made):
+    container, _ = await begin(made, [0])
+    object.__setattr__(container.record.config, "labels", {"orlop.health-on-failure": "restart"})
+
+    assert not container.record.orlop.health_on_failure
 
 
 @pytest.mark.parametrize(
