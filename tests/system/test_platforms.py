@@ -155,6 +155,19 @@ def test_save_and_load_keep_both_platforms(engine, fresh_engine, both, layout):
     assert [entry["Config"][-64:] for entry in entries] == [layout.config_digest("arm64")[7:]]
 
 
+def test_others_read_an_archive_of_two_platforms(engine, both, layout, tmp_path):
+    archive = tmp_path / "both.tar"
+    engine.docker("save", "-o", archive, both)
+
+    def skopeo(*args):
+        return json.loads(subprocess.run(["skopeo", *args], check=True, capture_output=True).stdout)
+
+    index = skopeo("inspect", "--raw", f"oci-archive:{archive}")
+    config = skopeo("inspect", "--config", "--raw", f"docker-archive:{archive}:{both}")
+    assert [item["platform"]["architecture"] for item in index["manifests"]] == ["amd64", "arm64"]
+    assert config == json.loads(layout.read(layout.config_digest("amd64")))
+
+
 def test_a_layout_of_others_loads_exactly(fresh_engine, layout):
     packed = subprocess.run(["tar", "-C", layout.root, "-c", "."], check=True, capture_output=True).stdout
 
@@ -216,7 +229,9 @@ def test_a_foreign_image_is_told_when_nobody_asked_for_it(fresh_engine, name):
     plain = fresh_engine.docker("run", "--rm", name)
     asked = fresh_engine.docker("run", "--rm", "--platform=linux/arm64", name)
 
-    text = "The requested image's platform (linux/arm64) does not match the detected host platform (linux/amd64)"
+    text = (
+        "The requested image's platform (linux/arm64) does not match the detected host platform (linux/amd64)"
+    )
     assert text in plain.stderr
     assert text not in asked.stderr
 
