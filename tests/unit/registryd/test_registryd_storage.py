@@ -8,6 +8,7 @@ import pytest
 from fakes.registry_storage import StorageContract, document, push
 from orlop.base.clock import ManualClock
 from orlop.base.errors import OrlopError
+from orlop.oci.digest import digest_of
 from orlop.registryd.storage.directory import open_directory
 from support.registryd import manifest_of
 
@@ -125,8 +126,38 @@ def test_an_idle_upload_is_let_go_and_goes_on(tmp_path):
             async with storage.upload("a", upload_id) as upload:
                 assert upload.offset == 6
                 await upload.write(b"second")
-                from orlop.oci.digest import digest_of
-
                 assert await upload.commit(digest_of(b"first second")) == 12
+
+    asyncio.run(work())
+
+
+def test_a_commit_goes_to_its_end_when_the_client_leaves(tmp_path):
+    async def work():
+        for turns in range(12):  # cancelled at every step of the commit, one after the other
+            async with directory(tmp_path / f"r{turns}") as storage:
+                digest = digest_of(b"data")
+                upload_id = await storage.begin_upload("a")
+
+                pushed = asyncio.Event()
+
+                async def push(storage=storage, upload_id=upload_id, digest=digest, pushed=pushed):
+                    async with storage.upload("a", upload_id) as upload:
+                        await upload.write(b"data")
+                        pushed.set()
+                        await upload.commit(digest)
+
+                task = asyncio.create_task(push())
+                await pushed.wait()
+                for _ in range(turns):
+                    await asyncio.sleep(0.0005)
+                task.cancel()
+                await asyncio.wait([task])
+
+                is_there = await storage.blob_size("a", digest) == 4
+                if not is_there:
+                    async with storage.upload("a", upload_id) as upload:
+                        assert upload.offset == 4
+                        await upload.commit(digest)
+                assert await storage.blob_size("a", digest) == 4
 
     asyncio.run(work())

@@ -13,13 +13,15 @@ registry's blobs are the same files. Crash table: docs/internals/registry-server
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from orlop.aio.scope import Background
 from orlop.base import failpoints
 from orlop.base.clock import Clock, SystemClock
-from orlop.base.errors import InvalidInput, describe_os_error
+from orlop.base.errors import InvalidInput, OrlopError, describe_os_error
 from orlop.base.ids import LeaseId
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest, algorithm
@@ -59,6 +61,7 @@ class DirectoryStorage:
         self._clock = clock
         self._collector = collector
         self._uploads = OpenUploads(blobs, lease, clock)
+        self._commits = Background("registry-commit")
 
     async def has_repository(self, name: str) -> bool:
         return await self._db.read(lambda tx: rows.find_repository(tx, name)) is not None
@@ -103,13 +106,31 @@ class DirectoryStorage:
             yield _BlobUpload(self, name, upload_id, ingest)
 
     async def commit_upload(self, name: str, upload_id: str, ingest: Ingest, digest: Digest) -> int:
-        """Publish an ingest and link it."""
+        """Publish an ingest and link it; goes to its end also when the client leaves.
+
+        Half-way an ingest has given its file away and is not a blob yet: nobody could go on from there.
+        """
+        task = self._commits.spawn(self._commit(name, upload_id, ingest, digest), name=digest)
+        try:
+            done = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
+        if isinstance(done, Exception):
+            raise done
+        return done
+
+    async def _commit(
+        self, name: str, upload_id: str, ingest: Ingest, digest: Digest
+    ) -> int | OrlopError | OSError:
         try:
             info = await ingest.commit(digest)
+            failpoints.hit("registry.blob.before-link")
+            await self._link(name, digest)
         except DigestMismatch as error:
-            raise Problem(Word.DIGEST_INVALID, error.message, detail={"digest": digest}) from error
-        failpoints.hit("registry.blob.before-link")
-        await self._link(name, digest)
+            return Problem(Word.DIGEST_INVALID, error.message, detail={"digest": digest})
+        except (OrlopError, OSError) as error:
+            return error  # the request's to tell
         failpoints.hit("registry.blob.after-link")
         await self._uploads.forget(name, upload_id)
         return info.size_bytes
@@ -172,6 +193,7 @@ class DirectoryStorage:
         return count, freed + await self._blobs.sweep_ingests(UPLOAD_TTL_S)
 
     async def close(self) -> None:
+        await self._commits.close()
         await self._uploads.close()
         self._db.close()
 
