@@ -146,22 +146,19 @@ def choose_subnet(pools: Sequence[Pool], version: int, taken: Collection[Network
 
 
 def _first_free(pool: Pool, taken: Sequence[Network]) -> Network | None:
-    """Skips whole taken blocks: a large pool is not walked subnet by subnet."""
+    """Skips whole taken blocks, and looks at each once: a large pool is not walked subnet by subnet.
+
+    `taken` is in the order of first addresses.
+    """
     step = 1 << (pool.base.max_prefixlen - pool.size)
     at, end = int(pool.base.network_address), int(pool.base.broadcast_address)
-    while at + step - 1 <= end:
-        blocker = next(
-            (
-                one
-                for one in taken
-                if int(one.network_address) < at + step and int(one.broadcast_address) >= at
-            ),
-            None,
-        )
-        if blocker is None:
-            return type(pool.base)((at, pool.size))
-        at += -(-(int(blocker.broadcast_address) + 1 - at) // step) * step
-    return None
+    for one in taken:
+        if int(one.network_address) >= at + step or at + step - 1 > end:
+            break
+        last = int(one.broadcast_address)
+        if last >= at:
+            at += -(-(last + 1 - at) // step) * step
+    return type(pool.base)((at, pool.size)) if at + step - 1 <= end else None
 
 
 def check_overlap(wanted: Network, taken: Iterable[Network]) -> None:
