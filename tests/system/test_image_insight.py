@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from support import images, orlopd
+
 DOCKERFILE = """\
 FROM busybox
 RUN dd if=/dev/zero of=/big bs=1k count=2048 && echo one > /changed && echo gone > /gone
@@ -109,12 +111,8 @@ def test_an_engine_with_a_budget_keeps_it(engine_with_budget):
 
 @pytest.fixture
 def engine_with_budget():
-    from conftest import load_busybox
-
-    from support import orlopd
-
     with orlopd.Orlopd("--image-gc", "max-size=1", "--image-gc", "keep=0s") as running:
-        load_busybox(running)
+        running.docker("load", input=images.busybox_archive("busybox:latest"))
         yield running
 
 

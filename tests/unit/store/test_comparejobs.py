@@ -69,7 +69,7 @@ def test_whiteouts_and_hard_links_are_understood(ask):
 
 def test_equal_bytes_in_other_layers_do_not_differ(ask):
     one = tar_of(("a", b"same"), ("b", b"left"))
-    other = tar_of(("b", b"righ"), ("a", b"same"))
+    other = tar_of(("b", b"then"), ("a", b"same"))
 
     found = ask("layers.difference", old=[one], new=[other])
 
