@@ -83,25 +83,20 @@ def test_test_modules_have_names_of_their_own():
 
 def test_an_error_that_somebody_must_act_on_says_what_to_do():
     """Damage and shortage are the operator's: a remedy of the class, or a hint at every place that raises it."""
-    trees = {path: ast.parse(path.read_text()) for path in MODULES}
     owned = {"CORRUPT", "EXHAUSTED"}
+    nodes = [(path, node) for path in MODULES for node in ast.walk(ast.parse(path.read_text()))]
 
-    silent = set()
-    for tree in trees.values():
-        for owner in ast.walk(tree):
-            if (
-                isinstance(owner, ast.ClassDef)
-                and words_of(owner, "kind") & owned
-                and not words_of(owner, "remedy")
-            ):
-                silent |= {
-                    f"{name_of(place)}: {owner.name}"
-                    for place, other in trees.items()
-                    for node in ast.walk(other)
-                    if isinstance(node, ast.Call)
-                    and getattr(node.func, "id", "") == owner.name
-                    and not any(keyword.arg == "hint" for keyword in node.keywords)
-                }
+    hintless = [
+        (path, getattr(node.func, "id", ""))
+        for path, node in nodes
+        if isinstance(node, ast.Call) and not any(keyword.arg == "hint" for keyword in node.keywords)
+    ]
+    needy = {
+        node.name
+        for _, node in nodes
+        if isinstance(node, ast.ClassDef) and words_of(node, "kind") & owned and not words_of(node, "remedy")
+    }
+    silent = {f"{name_of(path)}: {name}" for path, name in hintless if name in needy}
 
     assert silent == set()
 
