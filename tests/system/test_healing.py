@@ -65,14 +65,15 @@ def test_a_damaged_layer_is_fetched_again(fresh_engine, pulled):
     assert fresh_engine.docker("run", "--rm", pulled).stdout == "for amd64"
 
 
-def test_a_damaged_config_and_index_are_fetched_again(fresh_engine, pulled):
+def test_damaged_documents_are_fetched_again(fresh_engine, pulled):
     shown = json.loads(fresh_engine.docker("image", "inspect", pulled).stdout)[0]
-    for digest in (shown["Id"], shown["Descriptor"]["digest"]):
+    (statement,) = json.loads(fresh_engine.orlop("image", "attestations", "--format", "json", pulled).stdout)
+    for digest in (shown["Id"], shown["Descriptor"]["digest"], statement["Digest"]):
         rot(fresh_engine.data_root / "blobs" / "sha256" / digest[7:])
 
     done = fresh_engine.orlop("system", "fsck", "--repair")
 
-    assert done.stdout.count("healed: blob") == 2
+    assert done.stdout.count("healed: blob") == 3
     assert fresh_engine.orlop("system", "fsck").returncode == 0
 
 

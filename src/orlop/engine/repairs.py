@@ -82,12 +82,21 @@ class Repairs:
             if error is not None:
                 users = [image for image in images if info.diff_id in image.diff_ids]
                 yield await self._treat("layer", info.diff_id, error, users, repairs=repairs)
-        for digest, users in _documents(images).items():
+        for digest, users in (await self._documents(images)).items():
             checked += 1
             error = await _fault(self._blobs.verify, digest)
             if error is not None:
                 yield await self._treat("blob", digest, error, users, repairs=repairs)
         yield CheckLine("done", checked=checked)
+
+    async def _documents(self, images: Sequence[Image]) -> dict[Digest, list[Image]]:
+        """Configs, manifests, indexes and attestations, and the images that have them."""
+        found: dict[Digest, list[Image]] = {}
+        for image in images:
+            digests = {image.id, *(item.digest for item in (image.manifest, image.index) if item is not None)}
+            for digest in sorted(digests | (await self._images.attachments(image.id)).keys()):
+                found.setdefault(digest, []).append(image)
+        return found
 
     async def _treat(
         self, kind: str, digest: Digest, error: OrlopError, users: Sequence[Image], *, repairs: bool
@@ -188,16 +197,6 @@ def _put_back(aside: str, path: str) -> None:
     with suppress(FileNotFoundError):
         if not os.path.lexists(path):
             os.rename(aside, path)
-
-
-def _documents(images: Sequence[Image]) -> dict[Digest, list[Image]]:
-    found: dict[Digest, list[Image]] = {}
-    for image in images:
-        for document in (image.manifest, image.index):
-            if document is not None:
-                found.setdefault(document.digest, []).append(image)
-        found.setdefault(image.id, []).append(image)
-    return found
 
 
 def _repositories(images: Sequence[Image]) -> list[Reference]:

@@ -34,6 +34,7 @@ __all__ = ["Finding", "check"]
 _EDGES = (
     ("image config", "image", "id", "blob", "digest"),
     ("image document", "image_document", "digest", "blob", "digest"),
+    ("image attachment", "image_attachment", "digest", "blob", "digest"),
     ("image layer", "image_layer", "diff_id", "layer", "diff_id"),
     ("snapshot layer", "snapshot_layer", "diff_id", "layer", "diff_id"),
     ("build record layer", "build_record_layer", "diff_id", "layer", "diff_id"),
