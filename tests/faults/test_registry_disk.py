@@ -1,5 +1,6 @@
 """The registry server on a disk that loses its power or is full."""
 
+import contextlib
 import http.client
 import os
 import signal
@@ -38,7 +39,7 @@ def check_whole(server, acknowledged):
 
 
 def test_after_a_power_cut_everything_acknowledged_is_there():
-    with Disk(size_mb=192) as disk:
+    with Disk(size_mb=192) as disk, contextlib.ExitStack() as kept:
         copies, acknowledged, stop = [], [], threading.Event()
         with RegistryServer("--no-access-log", root=disk.path / "r") as server:
 
@@ -58,6 +59,7 @@ def test_after_a_power_cut_everything_acknowledged_is_there():
                     threading.Event().wait(0.3)
                     known = tuple(acknowledged)  # before the cut, so all of it was answered before
                     copies.append((cut_power(server, disk), known))
+                    kept.push(copies[-1][0])  # removed also when the test fails before its turn
             finally:
                 stop.set()
                 pusher.join()
