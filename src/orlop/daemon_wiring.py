@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from orlop import daemon_networks
 from orlop.aio.scope import Background
 from orlop.api.versions import MAX_VERSION, MIN_VERSION, version_text
 from orlop.base.clock import SystemClock
@@ -24,6 +25,7 @@ from orlop.daemon_metrics import Facts as MetricFacts
 from orlop.daemon_metrics import MetricsServer
 from orlop.daemon_registry import open_registry, proxy_texts
 from orlop.daemon_sockets import RoleServers
+from orlop.engine import volume_mounts
 from orlop.engine.apisockets import ApiSockets
 from orlop.engine.auth import AuthConfig
 from orlop.engine.build_cache import BuildCacheService
@@ -45,12 +47,11 @@ from orlop.engine.image_insight import ImageInsight
 from orlop.engine.image_mounts import ImageMounts
 from orlop.engine.image_transfers import ImageTransfers
 from orlop.engine.images import ImageExtensions, Images
-from orlop.engine.networks import Networks, NetworkUser
+from orlop.engine.model import Container
 from orlop.engine.ooms import OomEvents
 from orlop.engine.reconcile import Reconciler
 from orlop.engine.removal import Remover
 from orlop.engine.repairs import Repairs
-from orlop.engine.requests import HostConfig
 from orlop.engine.running import Hooks, Runner
 from orlop.engine.runtimes import find_runtimes
 from orlop.engine.securityopts import ensure_apparmor_profile, read_seccomp_profile
@@ -65,6 +66,7 @@ from orlop.images.budget import parse_budget
 from orlop.images.removal import ImageUser
 from orlop.images.store import ImageStore
 from orlop.kernel.filesystems import filesystem_of, mount_table
+from orlop.oci.digest import Digest
 from orlop.oci.reference import DEFAULT_DOMAIN
 from orlop.procs.workers import ZygoteWorkers
 from orlop.procs.zygote import Zygote
@@ -106,7 +108,9 @@ class Plant:
         """Bring rows and machine together; before the sockets are opened."""
         await self.services.catalog.load()
         await self.services.volumes.load()
+        await daemon_networks.networks_of(self.services).load()
         await self.reconciler.run()
+        await daemon_networks.recover(self.services)
         await self.engine.builds.recover()
 
     def tidy(self) -> None:
@@ -114,6 +118,7 @@ class Plant:
         self.services.later(self._collect(), "tidy")
         self.services.later(self.engine.history.run(), "stats history")
         self.services.later(self.engine.budget.watch(), "image budget")
+        self.services.later(self.engine.networks.watch(), "firewall watch")
 
     async def _collect(self) -> None:
         await self.collector.recover()
@@ -160,7 +165,6 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote], outsid
     engine_id = _engine_id(settings.data_root)
     if metrics is not None:
         metrics.observe(services, MetricFacts.of(facts, engine_id))
-    created_ns = os.stat(settings.data_root).st_ctime_ns
     engine = Engine(
         containers=containers,
         execs=execs,
@@ -169,7 +173,8 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote], outsid
         budget=_budget(settings, services, store, images),
         repairs=Repairs(settings.data_root, store.images, store.blobs, store.layers, store.leases, registry),
         builds=builds,
-        networks=Networks(engine_id, created_ns, lambda: _network_users(services.catalog)),
+        networks=daemon_networks.networks_of(services),
+        connections=daemon_networks.connections(services),
         system=_system(
             settings, facts, engine_id, containers, images, registry, services, builds, store.layers
         ),
@@ -207,12 +212,16 @@ def _set_hooks(
     health.on_probe = metrics.meters.probed if metrics is not None else None
     ooms, sockets = OomEvents(services), services.api_sockets
     hooks.remove = remover.auto_remove
+    daemon_networks.add_hooks(hooks, services)
     hooks.on_start += [health.started, ooms.started]
     hooks.on_adopt += [health.adopted, ooms.adopted]
     hooks.on_adopt.append(lambda item: services.later(sockets.reopen(item), "API socket"))
     hooks.on_exit += [health.ended, execs.container_ended]
     hooks.on_removed.append(execs.container_removed)
     hooks.on_exit.append(lambda item: services.later(sockets.ended(item), "API socket"))
+    hooks.on_exit.append(
+        lambda item: services.later(volume_mounts.release(services, item), "unmount volumes")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +287,9 @@ def _services(
             read_settings(settings.userns_mode, settings.userns_pool, settings.userns_remap),
         ),
         api_sockets=ApiSockets(os.path.join(settings.exec_root, "api")),
+        endpoints=daemon_networks.open_endpoints(
+            settings, _engine_id(settings.data_root), store.db, catalog, events, store.clock, background
+        ),
     )
 
 
@@ -379,11 +391,22 @@ def _own_ulimits() -> tuple[tuple[str, int, int], ...]:
 
 
 def _volume_users(catalog: Catalog, name: str) -> Iterable[str]:
-    return [item.id for item in catalog if any(mount.point.name == name for mount in item.record.all_mounts)]
+    return [item.id for item in catalog if _has_volume(item, name)]
+
+
+def _has_volume(container: Container, name: str) -> bool:
+    points = (mount.point for mount in container.record.all_mounts)
+    return any(point.type == "volume" and point.name == name for point in points)
 
 
 def _image_users(catalog: Catalog) -> Iterable[tuple[str, ImageUser]]:
     made = [(item.record.image_id, ImageUser(item.id, item.task is not None)) for item in catalog]
+    made += [
+        (Digest(mount.image), ImageUser(item.id, item.task is not None))
+        for item in catalog
+        for mount in item.record.all_mounts
+        if mount.image
+    ]
     being_made = [(image, ImageUser(one, is_running=False)) for one, image in catalog.being_made.items()]
     return [*made, *(use for use in being_made if use[1].container_id not in catalog)]
 
@@ -458,16 +481,3 @@ async def _login(registry: Registry, auth: AuthConfig) -> str:
     address = auth.serveraddress.removeprefix("https://").removeprefix("http://").partition("/")[0]
     domain = DEFAULT_DOMAIN if address in ("", "index.docker.io", "registry-1.docker.io") else address
     return await registry.login(domain, auth.credentials())
-
-
-@dataclass(frozen=True, slots=True)
-class _NetworkUser:
-    """A container as networks see it."""
-
-    id: str
-    name: str
-    host: HostConfig
-
-
-def _network_users(catalog: Catalog) -> Iterable[NetworkUser]:
-    return [_NetworkUser(item.id, item.name, item.record.host) for item in catalog if item.task is not None]

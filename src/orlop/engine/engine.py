@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orlop.engine.builds import Builds
+from orlop.engine.connecting import Connections
 from orlop.engine.containers import Containers
 from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
@@ -34,6 +35,7 @@ class Engine:
     execs: Execs
     volumes: Volumes
     networks: Networks
+    connections: Connections
     images: Images
     budget: ImageBudget
     repairs: Repairs

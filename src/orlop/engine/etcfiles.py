@@ -48,8 +48,14 @@ def _unlink(path: str) -> None:
         return
 
 
-def hosts(extra: Iterable[str], *, is_host_network: bool) -> str:
-    """The hosts file; `extra` are `name:ip` or `name=ip`.
+def hosts(extra: Iterable[str], *, is_host_network: bool, gateway: str = "", own: Iterable[str] = ()) -> str:
+    """The hosts file.
+
+    Args:
+        extra: `name:ip` or `name=ip`.
+        is_host_network: begin with the host's file.
+        gateway: the address that `host-gateway` stands for; "" when there is none.
+        own: lines of the container itself.
 
     Raises:
         InvalidInput: with dockerd's text.
@@ -61,11 +67,13 @@ def hosts(extra: Iterable[str], *, is_host_network: bool) -> str:
         if not separator or not name or any(c.isspace() for c in name + address):
             raise InvalidInput(f"bad format for add-host: {item[:200]!r}")
         if address == "host-gateway":
-            raise InvalidInput(
-                "unable to derive the IP value for host-gateway", hint="there is no bridge network yet"
-            )
+            if not gateway:
+                raise InvalidInput(
+                    "unable to derive the IP value for host-gateway", hint="there is no default bridge"
+                )
+            address = gateway
         lines.append(f"{address.strip('[]')}\t{name}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *own]) + "\n"
 
 
 def resolv_conf(servers: Iterable[str], search: Iterable[str], options: Iterable[str]) -> str:

@@ -139,7 +139,7 @@ def _default_paths(
     return None if is_privileged else default
 
 
-def check_host(host: HostConfig, config: ContainerConfig) -> list[str]:
+def check_host(host: HostConfig, config: ContainerConfig, *, has_bridge: bool = False) -> list[str]:
     """Refuse contradictions; returns warnings for what has no effect here."""
     check_policy(host.restart_policy)
     if host.auto_remove and host.restart_policy.name not in ("", "no"):
@@ -152,14 +152,21 @@ def check_host(host: HostConfig, config: ContainerConfig) -> list[str]:
         raise InvalidInput(f"Invalid isolation: \"{host.isolation[:100]}\" - linux only supports 'default'")
     _check_namespaces(host, config)
     check_log(host.log_config)
+    return _network_warnings(host, has_bridge=has_bridge)
+
+
+def _network_warnings(host: HostConfig, *, has_bridge: bool) -> list[str]:
     warnings = []
-    if host.network_mode in ("", "default", "bridge"):
+    is_published = bool(host.port_bindings or host.publish_all_ports)
+    if host.network_mode == "host" and is_published:
+        warnings.append("Published ports are discarded when using host network mode")
+    elif host.network_mode in ("", "default", "bridge") and not has_bridge:
         warnings.append(
-            "The bridge network is not available yet: the container has only a loopback interface. "
-            "Use --network host for access to the host's network."
+            "This engine has no default network (--bridge none): the container has only a loopback "
+            "interface. Use --network host for access to the host's network, or a network of your own."
         )
-    if host.port_bindings or host.publish_all_ports:
-        warnings.append("Published ports have no effect yet.")
+        if is_published:
+            warnings.append("Published ports have no effect without a network.")
     return warnings
 
 

@@ -8,6 +8,8 @@ from orlop.base.clock import format_rfc3339_nano
 from orlop.engine.launch import Paths
 from orlop.engine.lifecycle import Status, is_active
 from orlop.engine.model import Container, MountRecord, Record, Settings, State
+from orlop.engine.network_model import BRIDGE
+from orlop.engine.network_wishes import endpoint_settings, port_bindings
 from orlop.engine.requests import EndpointSettings
 from orlop.engine.securityopts import named_apparmor_profile
 from orlop.engine.views import (
@@ -135,9 +137,19 @@ def _network(container: Container) -> NetworkSettings:
     if mode.startswith("container:"):
         return NetworkSettings()
     is_up = container.status in (Status.RUNNING, Status.PAUSED)
-    exposed = sorted(record.config.exposed_ports or ()) if is_up and mode != "host" else ()
+    networks = endpoint_settings(container)
+    default = networks.get(BRIDGE, EndpointSettings())
     return NetworkSettings(
+        sandbox_id=container.id if container.network is not None else "",
         sandbox_key=f"/proc/{container.state.pid}/ns/net" if is_up and container.state.pid else "",
-        ports=dict.fromkeys(exposed),
-        networks={mode: EndpointSettings()},
+        ports=port_bindings(record, container.network) if is_up and mode != "host" else {},
+        endpoint_id=default.endpoint_id,
+        gateway=default.gateway,
+        global_ipv6_address=default.global_ipv6_address,
+        global_ipv6_prefix_len=default.global_ipv6_prefix_len,
+        ip_address=default.ip_address,
+        ip_prefix_len=default.ip_prefix_len,
+        ipv6_gateway=default.ipv6_gateway,
+        mac_address=default.mac_address,
+        networks=networks,
     )

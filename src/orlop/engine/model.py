@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from orlop.base.ids import ContainerId
 from orlop.engine.idmaps import IdMap
 from orlop.engine.lifecycle import Status
+from orlop.engine.network_model import LiveNetwork
 from orlop.engine.requests import (
     NO_EXTRAS,
     ContainerConfig,
@@ -49,6 +50,8 @@ class MountRecord:
     copy_up: bool = False
     is_anonymous: bool = False
     create_source: bool = False  # dockerd makes the source of -v when it is missing
+    subpath: str = ""  # of a volume or image: what is mounted, resolved inside it at every start
+    image: str = ""  # id of the image that is mounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +115,13 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class RowParts:
-    """What the row of a list says that depends on the record alone; made at the first list."""
+    """What the row of a list says that depends on the record and its networks; made at the first list."""
 
     record: Record
     names: tuple[str, ...]
     command: str
     created: int
+    live: LiveNetwork | None
     ports: tuple[Port, ...]
     labels: dict[str, str]
     host: SummaryHost
@@ -137,6 +141,7 @@ class Container:
         "is_starting",
         "keeps_after_exit",
         "lock",
+        "network",
         "record",
         "removal_waiters",
         "restart_delay_s",
@@ -165,6 +170,7 @@ class Container:
         self.told_oom_kills = 0  # of this run
         self.health_log: deque[HealthLog] = deque(maxlen=_HEALTH_LOG_ENTRIES)
         self.row_parts: RowParts | None = None
+        self.network: LiveNetwork | None = None  # of this run; set by `endpoints` only
         self.workspace: Workspace | None = None  # layers mounted; None until it is needed
 
     @property

@@ -155,7 +155,8 @@ class NetworkRecord:
     @property
     def host_address(self) -> str:
         """Where ports are published that name no address of the host."""
-        return (self.options or {}).get(f"{_OPTION}host_binding_ipv4", "")
+        address = (self.options or {}).get(f"{_OPTION}host_binding_ipv4", "")
+        return "" if address == "0.0.0.0" else address
 
     def spec(self) -> BridgeSpec:
         """For the host."""
@@ -167,6 +168,7 @@ class NetworkRecord:
             masquerades=self._is_on("enable_ip_masquerade"),
             has_icc=self.has_icc,
             mtu=self.mtu,
+            is_ours=self.owns_bridge,
         )
 
     def _is_on(self, name: str) -> bool:

@@ -101,6 +101,7 @@ class Runner:
             container.is_starting = False
         if container.status is Status.REMOVING:  # by force, while it was started: nobody else knows the task
             await _put_down(task)
+            await self._services.endpoints.release(container)
             self.fire(container, Event.STARTED)  # says so
         self.took_over(container, task, restart_count=restart_count, was_stopped=False)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from orlop.aio.scope import Background
 from orlop.base.clock import Clock
 from orlop.base.ids import ContainerId
 from orlop.engine.apisockets import ApiSockets
 from orlop.engine.catalog import Catalog
+from orlop.engine.endpoints import Endpoints
 from orlop.engine.events import EventBus
+from orlop.engine.finishing import finish
 from orlop.engine.hostconfig import HostDefaults
 from orlop.engine.launch import Paths
 from orlop.engine.model import Container
@@ -52,29 +53,18 @@ class Services:
     apply_changes: Callable[[RunConfig, Sequence[str]], RunConfig]  # Dockerfile instructions of --change
     user_maps: UserMaps = field(default_factory=UserMaps)
     api_sockets: ApiSockets = field(default_factory=ApiSockets)
+    endpoints: Endpoints = field(default_factory=Endpoints)
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something to its end even when the caller goes away.
 
         A client that hangs up half-way through a start leaves a started container, never half of one.
         """
-        task = self.background.spawn(_outcome(work), name="finish")
-        result, error = await asyncio.shield(task)
-        if error is not None:
-            raise error
-        return cast("T", result)
+        return await finish(self.background, work)
 
     def later(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something in the background; its failure is logged."""
         _ = self.background.spawn(work, name=name)
-
-
-async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
-    """The result or the failure as a value: it is the caller's, not the background's."""
-    try:
-        return await work, None
-    except Exception as error:  # noqa: BLE001 - raised again by `finish`
-        return None, error
 
 
 def container_paths(services: Services, container_id: ContainerId) -> Paths:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from orlop.aio import offload
 from orlop.base import failpoints, trace
-from orlop.base.errors import InvalidInput, NotFound
+from orlop.base.errors import InvalidInput
 from orlop.base.ids import SnapshotKey
-from orlop.engine import etcfiles
+from orlop.engine import etcfiles, volume_mounts
 from orlop.engine.launch import Namespaces, Paths, build_spec
 from orlop.engine.lifecycle import NotPossible, Status
 from orlop.engine.model import Container, MountRecord, Record
+from orlop.engine.network_wishes import host_lines
 from orlop.engine.pending import settle
 from orlop.engine.services import Services, container_paths
+from orlop.engine.staging import staged
 from orlop.engine.storageopts import limit_layer
 from orlop.engine.userns import check_joined, joined
 from orlop.runtime.contract import Task
@@ -35,24 +39,42 @@ async def launch(services: Services, container: Container) -> Task:
         StartFailed: it never ran; message and exit code as Docker's.
         OrlopError: something that it needs is missing; nothing was started.
     """
+    async with AsyncExitStack() as stack:
+        try:
+            return await _launch(services, container, stack)
+        except BaseException:
+            await volume_mounts.release(services, container, has_failed=True)
+            raise
+
+
+async def _launch(services: Services, container: Container, stack: AsyncExitStack) -> Task:
     paths = container_paths(services, container.id)
     attachments, container.attachments = container.attachments, []
     try:
         await settle(services, container)
+        await volume_mounts.acquire(services, container)
         namespaces = _namespaces(services, container)
         root = await prepare_root(services, container)
         _make_directories(paths)
+        endpoints = await services.endpoints.prepare(container)
         _write_files(services, container, paths)
-        spec = await offload.thread(_spec, services, container.record, root, paths, namespaces)
+        record = await stack.enter_async_context(staged(services, container.record))
+        spec = await offload.thread(_spec, services, record, root, paths, namespaces)
+        spec = replace(spec, endpoints=endpoints)
         spec = services.api_sockets.mounted(spec, container)
         await services.api_sockets.open(container)
     except BaseException:
         for attachment in attachments:
             attachment.socket.close()
+        await services.endpoints.release(container)
         raise
     failpoints.hit("container.start.before-supervisor")
-    with trace.span("container.supervisor"):
-        task = await services.runtime.start(spec, attachments)
+    try:
+        with trace.span("container.supervisor"):
+            task = await services.runtime.start(spec, attachments)
+    except BaseException:
+        await services.endpoints.release(container)
+        raise
     failpoints.hit("container.start.after-supervisor")
     return task
 
@@ -115,8 +137,6 @@ def _is_empty(path: str) -> bool:
 def _namespaces(services: Services, container: Container) -> Namespaces:
     host = container.record.host
     network = "host" if host.network_mode == "host" else "none"
-    if host.network_mode not in ("bridge", "host", "none") and not host.network_mode.startswith("container:"):
-        raise NotFound(f"network {host.network_mode[:100]} not found")
     if host.network_mode.startswith("container:"):
         network = f"/proc/{_other_pid(services, host.network_mode, 'network')}/ns/net"
     ipc = host.ipc_mode or "private"
@@ -168,7 +188,13 @@ def _write_files(services: Services, container: Container, paths: Paths) -> None
     defaults = services.defaults
     etcfiles.write(paths.hostname, f"{config.hostname}\n")
     etcfiles.write(
-        paths.hosts, etcfiles.hosts(host.extra_hosts or (), is_host_network=host.network_mode == "host")
+        paths.hosts,
+        etcfiles.hosts(
+            host.extra_hosts or (),
+            is_host_network=host.network_mode == "host",
+            gateway=services.endpoints.host_gateway,
+            own=host_lines(record, container.network),
+        ),
     )
     etcfiles.write(
         paths.resolv_conf,

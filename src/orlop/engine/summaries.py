@@ -9,8 +9,9 @@ from orlop.base.errors import InvalidInput
 from orlop.engine.catalog import Catalog
 from orlop.engine.filters import Filters
 from orlop.engine.lifecycle import Status, is_active
-from orlop.engine.model import Container, Record, RowParts
-from orlop.engine.requests import EndpointSettings
+from orlop.engine.model import Container, RowParts
+from orlop.engine.network_model import NOTHING
+from orlop.engine.network_wishes import endpoint_settings, networks_of
 from orlop.engine.status import command_line, status_text
 from orlop.engine.views import ContainerSummary, Port, SummaryHost, SummaryNetworks
 
@@ -108,7 +109,7 @@ def _matches(container: Container, filters: Filters) -> bool:
         and _matches_exit(filters, container)
         and filters.matches_labels("label", record.config.labels)
         and _matches_volume(filters, container)
-        and filters.matches_exactly("network", *_network_names(record))
+        and filters.matches_exactly("network", *_network_names(container))
         and _matches_ports(filters.get("expose"), record.config.exposed_ports or ())
         and _matches_ports(filters.get("publish"), record.host.port_bindings or ())
         and not filters.get_bool("is-task")
@@ -134,9 +135,10 @@ def _matches_volume(filters: Filters, container: Container) -> bool:
     return any(value in known for value in filters.get("volume"))
 
 
-def _network_names(record: Record) -> tuple[str, ...]:
-    mode = record.host.network_mode
-    return (mode,) if not mode.startswith("container:") else ()
+def _network_names(container: Container) -> tuple[str, ...]:
+    """Names, and ids of those that it is on now."""
+    live = container.network or NOTHING
+    return (*networks_of(container.record), *(item.network_id for item in live.endpoints))
 
 
 def _matches_ports(wanted: tuple[str, ...], ports: Iterable[str]) -> bool:
@@ -168,8 +170,8 @@ def summarize(container: Container, now_ns: int, meant: str | None) -> Container
     """
     record, state = container.record, container.state
     parts = container.row_parts
-    if parts is None or parts.record is not record:
-        parts = container.row_parts = _row_parts(record)
+    if parts is None or parts.record is not record or parts.live is not container.network:
+        parts = container.row_parts = _row_parts(container)
     return ContainerSummary(
         id=record.id,
         names=parts.names,
@@ -187,16 +189,28 @@ def summarize(container: Container, now_ns: int, meant: str | None) -> Container
     )
 
 
-def _row_parts(record: Record) -> RowParts:
-    exposed = sorted(parse_port(port) for port in record.config.exposed_ports or ())
+def _ports(container: Container) -> tuple[Port, ...]:
+    """Published ones with their place on the host, then those that are just exposed."""
+    published = (container.network or NOTHING).ports
+    exposed = sorted(parse_port(port) for port in container.record.config.exposed_ports or ())
+    taken = {(port.target, port.protocol) for port in published}
+    return (
+        *(Port(port.host_ip, port.target, port.host_port, port.protocol) for port in published),
+        *(Port(private_port=number, type=kind) for number, kind in exposed if (number, kind) not in taken),
+    )
+
+
+def _row_parts(container: Container) -> RowParts:
+    record = container.record
     return RowParts(
         record=record,
         names=(f"/{record.name}",),
         command=command_line(record.path, record.args),
         created=record.created_ns // 1_000_000_000,
-        ports=tuple(Port(private_port=number, type=kind) for number, kind in exposed),
+        live=container.network,
+        ports=_ports(container),
         labels=record.config.labels or {},
         host=SummaryHost(record.host.network_mode, record.host.annotations),
-        networks=SummaryNetworks({name: EndpointSettings() for name in _network_names(record)}),
+        networks=SummaryNetworks(endpoint_settings(container)),
         mounts=tuple(mount.point for mount in record.mounts if mount.point.type != "tmpfs"),
     )

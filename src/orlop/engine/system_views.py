@@ -34,7 +34,7 @@ class Plugins:
     """Names of what can be chosen."""
 
     volume: tuple[str, ...] = ("local",)
-    network: tuple[str, ...] = ("host", "null")
+    network: tuple[str, ...] = ("bridge", "host", "null")
     authorization: tuple[str, ...] | None = None
     log: tuple[str, ...] = DRIVERS
 

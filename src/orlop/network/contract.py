@@ -17,7 +17,8 @@ class BridgeSpec:
 
     `bridge` is the interface's name. An internal network has no way out and in but for its own
     endpoints. Without `masquerades` what leaves keeps its address, and somebody has to route
-    the answers. Without `has_icc` endpoints do not reach each other.
+    the answers. Without `has_icc` endpoints do not reach each other. An interface that is not ours
+    is neither made nor removed, and keeps the addresses it has.
     """
 
     id: str
@@ -27,6 +28,7 @@ class BridgeSpec:
     masquerades: bool = True
     has_icc: bool = True
     mtu: int = 0
+    is_ours: bool = True
 
     @property
     def networks(self) -> tuple[Network, ...]:

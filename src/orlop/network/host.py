@@ -79,19 +79,22 @@ class HostNetworks:
             BridgeFailed: nothing is left behind.
         """
         with RouteSocket() as routes:
+            known = {link.name for link in routes.links()}
             try:
                 _ensure_bridge(routes, bridge)
                 failpoints.hit("network.bridge.made")
                 self._commit(firewall.add_bridge(self.table, bridge))
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    _remove_link(routes, bridge.bridge)
+                if bridge.is_ours and bridge.bridge not in known:
+                    with contextlib.suppress(OSError):
+                        _remove_link(routes, bridge.bridge)
                 raise BridgeFailed(f"bridge {bridge.bridge}: {error.strerror}") from error
 
     def remove_bridge(self, bridge: BridgeSpec) -> None:
         """Take a network's interface and rules away; fine when they are gone."""
-        with RouteSocket() as routes:
-            _remove_link(routes, bridge.bridge)
+        if bridge.is_ours:
+            with RouteSocket() as routes:
+                _remove_link(routes, bridge.bridge)
         failpoints.hit("network.bridge.removed")
         with _fine(errno.ENOENT):
             self._commit(firewall.remove_bridge(self.table, bridge))
@@ -114,6 +117,30 @@ class HostNetworks:
         for port in ports:
             with _fine(errno.ENOENT):
                 self._commit(firewall.remove_ports(self.table, [port]))
+
+    def is_installed(self) -> bool:
+        """Whether the rules are there: somebody may have flushed them."""
+        if not self.has_firewall:
+            return True
+        with NftSocket() as nft:
+            return self.table in nft.tables()
+
+    def has_interface(self, name: str) -> bool:
+        """Whether the host has one of this name."""
+        with RouteSocket() as routes:
+            return routes.link(name) is not None
+
+    def addresses(self, bridge: str) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+        """Of an interface that somebody else made.
+
+        Raises:
+            BridgeFailed: there is no such bridge.
+        """
+        with RouteSocket() as routes:
+            link = routes.link(bridge)
+            if link is None or link.kind != "bridge":
+                raise BridgeFailed(f"bridge {bridge}: there is no bridge of this name")
+            return [address for index, address in routes.addresses() if index == link.index]
 
     def uninstall(self) -> None:
         """Take the rules away."""
@@ -152,6 +179,11 @@ def _fine(number: int) -> Iterator[None]:
 def _ensure_bridge(routes: RouteSocket, spec: BridgeSpec) -> None:
     """The interface with its gateway addresses, up; an existing one is completed."""
     link = routes.link(spec.bridge)
+    if not spec.is_ours:
+        if link is None or link.kind != "bridge":
+            raise OSError(errno.ENODEV, "there is no bridge of this name")
+        _open_up(routes, link.index, spec)
+        return
     if link is None:
         routes.send([new_bridge(spec.bridge, mac=_bridge_mac(spec.id), mtu=spec.mtu)])
         link = routes.link(spec.bridge)
@@ -170,12 +202,16 @@ def _ensure_bridge(routes: RouteSocket, spec: BridgeSpec) -> None:
             routes.send([new_address(link.index, address)])
     if has_ipv6 and _LINK_LOCAL not in present:  # one that is usable at once, where the kernel's own waits
         routes.send([change_link(link.index, has_ipv6_address=False), new_address(link.index, _LINK_LOCAL)])
-    routes.send([change_link(link.index, is_up=True)])
+    _open_up(routes, link.index, spec)
+
+
+def _open_up(routes: RouteSocket, index: int, spec: BridgeSpec) -> None:
+    routes.send([change_link(index, is_up=True)])
     # 127.0.0.1:port of the host leads to containers; what comes in with such addresses is dropped
     _set(f"ipv4/conf/{spec.bridge}/route_localnet", "1")
     if not spec.is_internal:
         _set("ipv4/ip_forward", "1")
-        if has_ipv6:
+        if any(subnet.network.version == 6 for subnet in spec.subnets):
             _set("ipv6/conf/all/forwarding", "1")
 
 

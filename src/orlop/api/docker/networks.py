@@ -1,4 +1,4 @@
-"""Networks: read only until there is a bridge.
+"""Networks, and the containers on them.
 
 Spec: Docker Engine API v1.51, "Network".
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orlop.api.request import Answer, Request, json_response
+from orlop.api.request import Answer, Request, created, json_response, no_content
 from orlop.api.routes import Route
+from orlop.engine.network_model import ConnectRequest, DisconnectRequest, NetworkCreateRequest
 
 if TYPE_CHECKING:
     from orlop.engine.engine import Engine
@@ -24,15 +25,36 @@ async def inspect(engine: Engine, request: Request) -> Answer:
     return json_response(engine.networks.get(request.params["id"]))
 
 
-async def prune(_engine: Engine, request: Request) -> Answer:
-    """Only built-in networks exist, and these are never removed."""
-    request.query.filters().check_keys(("label", "label!", "until"))
-    return json_response({"NetworksDeleted": None})
+async def create(engine: Engine, request: Request) -> Answer:
+    return created(await engine.networks.create(await request.json(NetworkCreateRequest)))
+
+
+async def remove(engine: Engine, request: Request) -> Answer:
+    await engine.networks.remove(request.params["id"])
+    return no_content()
+
+
+async def connect(engine: Engine, request: Request) -> Answer:
+    await engine.connections.connect(request.params["id"], await request.json(ConnectRequest))
+    return json_response(None)
+
+
+async def disconnect(engine: Engine, request: Request) -> Answer:
+    await engine.connections.disconnect(request.params["id"], await request.json(DisconnectRequest))
+    return json_response(None)
+
+
+async def prune(engine: Engine, request: Request) -> Answer:
+    return json_response({"NetworksDeleted": await engine.networks.prune(request.query.filters())})
 
 
 ROUTES = (
     Route("NetworkList", "GET", "/networks", list_networks),
     Route("NetworkList", "GET", "/networks/", list_networks),  # docker-py's pattern of old
+    Route("NetworkCreate", "POST", "/networks/create", create, scope="operate"),
     Route("NetworkPrune", "POST", "/networks/prune", prune, since=(1, 25), scope="operate"),
+    Route("NetworkConnect", "POST", "/networks/{id}/connect", connect, scope="operate"),
+    Route("NetworkDisconnect", "POST", "/networks/{id}/disconnect", disconnect, scope="operate"),
     Route("NetworkInspect", "GET", "/networks/{id}", inspect),
+    Route("NetworkDelete", "DELETE", "/networks/{id}", remove, scope="operate"),
 )

@@ -35,7 +35,6 @@ class Unsupported:
 
 _SWARM = "Swarm mode is not part of Orlop"
 _PLUGINS = "managed plugins are not part of Orlop"
-_NETWORK = "networks of one's own come with the bridge driver; today there are host and none"
 _BUILDKIT = "BuildKit's protocol comes later; builds go through POST /build"
 
 
@@ -48,10 +47,6 @@ def _crud(noun: str, path: str, reason: str, *, update: str = "POST") -> Iterato
 
 
 UNSUPPORTED: tuple[Unsupported, ...] = (
-    Unsupported("NetworkCreate", "POST", "/networks/create", _NETWORK),
-    Unsupported("NetworkConnect", "POST", "/networks/{id}/connect", _NETWORK),
-    Unsupported("NetworkDisconnect", "POST", "/networks/{id}/disconnect", _NETWORK),
-    Unsupported("NetworkDelete", "DELETE", "/networks/{id}", _NETWORK),
     Unsupported("VolumeUpdate", "PUT", "/volumes/{name}", "cluster volumes belong to Swarm; " + _SWARM),
     Unsupported("Session", "POST", "/session", _BUILDKIT),
     Unsupported("Grpc", "POST", "/grpc", _BUILDKIT),

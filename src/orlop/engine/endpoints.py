@@ -1,0 +1,377 @@
+"""Endpoints: what a running container has of networks, given at its start and taken back at its end.
+
+At a start, under the lock of the networks: addresses are chosen (from what the other containers have,
+nothing is stored), ports of the host are found, `network.json` is written to the run dir, the ports are
+published; then the supervisor makes the interfaces. Ports follow the endpoint that leads out. At an exit
+the interfaces go with the namespace; addresses are free at once, ports after the rules are gone.
+`docs/internals/networks.md` has the order of the steps and what a crash between them leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from orlop.aio import offload
+from orlop.base import failpoints, ids, log
+from orlop.base.errors import OrlopError
+from orlop.engine import hostports
+from orlop.engine.model import Container
+from orlop.engine.network_model import BRIDGE, NOTHING, LiveEndpoint, LiveNetwork, LivePort, NetworkRecord
+from orlop.engine.network_wishes import is_bridged, networks_of
+from orlop.engine.networks import Networks, NoSuchNetwork
+from orlop.engine.portmap import PortInUse, PortWish, choose_ports, read_wishes
+from orlop.engine.requests import EndpointSettings, IpamConfig
+from orlop.network.host import PortTaken
+from orlop.network.ipam import Address, NoAddressLeft, Subnet, choose_address, mac_of
+from orlop.runtime.contract import Task
+from orlop.runtime.spec import EndpointSpec
+from orlop.wire import gojson
+
+__all__ = ["Endpoints"]
+
+_FILE = "network.json"
+_MAX_BYTES = 1 << 20
+
+
+class Endpoints:
+    """The endpoints and ports of all containers; without networks there are none.
+
+    Args:
+        networks: what there is to join.
+        exec_root: run dirs are below it.
+    """
+
+    def __init__(self, networks: Networks | None = None, exec_root: str = "") -> None:
+        self._networks = networks
+        self._exec_root = exec_root
+        self._last: dict[tuple[str, int], Address] = {}
+        self._ended: list[LivePort] = []  # of containers that are gone; their rules are not yet
+
+    @property
+    def networks(self) -> Networks | None:
+        """All of them."""
+        return self._networks
+
+    @property
+    def has_bridge(self) -> bool:
+        """There is a default network."""
+        return self._networks is not None and self._networks.settings.has_bridge
+
+    @property
+    def host_gateway(self) -> str:
+        """The address of the host for `host-gateway`."""
+        return self._networks.host_gateway if self._networks is not None else ""
+
+    def name_of(self, reference: str) -> str:
+        """The name of a network that exists; anything else as it is."""
+        if self._networks is not None:
+            with suppress(OrlopError):
+                return self._networks.find(reference).name
+        return reference
+
+    # --- a start, an end ---
+
+    async def prepare(self, container: Container) -> tuple[EndpointSpec, ...]:
+        """Everything for a start but the interfaces; `release` takes it back when the start fails.
+
+        Raises:
+            NoSuchNetwork, NoAddressLeft, AddressTaken, PortInUse, BridgeFailed: nothing is kept.
+        """
+        container.network = None
+        if not is_bridged(container.record.host.network_mode):
+            return ()
+        plans = self._plans(container)
+        networks = self._networks
+        if networks is None or not plans:
+            return ()
+        async with networks.lock:
+            await self._drain(networks)
+            await networks.need_host()
+            live = self.allocate(plans)
+            container.network = live  # from here on the addresses are taken
+            try:
+                container.network = live = await self._with_ports(container, live)
+                self._write(container)
+                failpoints.hit("network.endpoints.written")
+                await self._publish(networks, container, live.ports)
+            except BaseException as error:
+                container.network = None
+                self._unlink(container)
+                if not isinstance(error, PortInUse):  # those may be another's
+                    self.drop(live.ports)
+                raise
+        failpoints.hit("network.ports.published")
+        self._tell(container, live, "connect")
+        return tuple(item.spec for item in live.endpoints)
+
+    async def release(self, container: Container) -> None:
+        """Take back what `prepare` gave."""
+        self.ended(container)
+        if self._networks is not None:
+            async with self._networks.lock:
+                await self._drain(self._networks)
+
+    def ended(self, container: Container) -> None:
+        """The container ended: its addresses are free, its ports at the next `drain`."""
+        live, container.network = container.network, None
+        if live is not None:
+            self._ended += live.ports
+            self._unlink(container)
+            self._tell(container, live, "disconnect")
+
+    def _tell(self, container: Container, live: LiveNetwork, action: str) -> None:
+        networks = self._networks
+        for item in live.endpoints if networks is not None else ():
+            assert networks is not None
+            record = networks.find_named(item.network)
+            if record is not None:
+                networks.emit(record, action, container=container.id)
+
+    def drop(self, ports: Iterable[LivePort]) -> None:
+        """Rules to be taken away at the next change."""
+        self._ended += ports
+
+    async def drain(self) -> None:
+        """Take the rules of ended containers away."""
+        networks = self._networks
+        if networks is not None and self._ended:
+            try:
+                async with networks.lock:
+                    await self._drain(networks)
+            except OSError as error:  # the next change tries again
+                log.error("ports could not be taken back", error=error)
+
+    async def _drain(self, networks: Networks) -> None:
+        while self._ended:
+            ports = list(self._ended)
+            await offload.thread(networks.host.retract, [port.rule() for port in ports])
+            del self._ended[: len(ports)]
+
+    # --- what is given ---
+
+    def _plans(self, container: Container) -> list[tuple[NetworkRecord, EndpointSettings]]:
+        """The networks of a container, the one that leads out first."""
+        found = []
+        for name, settings in networks_of(container.record).items():
+            if name == BRIDGE and not self.has_bridge:
+                continue  # said at the create
+            record = self._networks.find_named(name) if self._networks is not None else None
+            if record is None:
+                raise NoSuchNetwork(f"network {name[:200]} not found")
+            found.append((record, settings))
+        found.sort(key=lambda plan: (-plan[1].gw_priority, plan[0].internal, plan[0].name))
+        return found
+
+    def allocate(
+        self, plans: Sequence[tuple[NetworkRecord, EndpointSettings]], have: LiveNetwork = NOTHING
+    ) -> LiveNetwork:
+        """Endpoints for these networks beside those that a container has; the lock is held."""
+        leads_out = any(item.spec.gateways for item in have.endpoints)
+        endpoints = list(have.endpoints)
+        for record, settings in plans:
+            is_way_out = not leads_out and not record.internal
+            endpoints.append(self._endpoint(record, settings, endpoints, is_way_out=is_way_out))
+            leads_out = leads_out or is_way_out
+        return replace(have, endpoints=tuple(endpoints))
+
+    def _endpoint(
+        self,
+        record: NetworkRecord,
+        settings: EndpointSettings,
+        others: Iterable[LiveEndpoint],
+        *,
+        is_way_out: bool,
+    ) -> LiveEndpoint:
+        chosen = self._addresses(record, settings.ipam_config or IpamConfig())
+        gateways = tuple(str(subnet.gateway) for subnet, _ in chosen if subnet.gateway is not None)
+        names = {item.spec.name for item in others}
+        endpoint_id = ids.new_hex_id()
+        first = chosen[0][1]
+        spec = EndpointSpec(
+            id=endpoint_id,
+            name=next(name for number in range(len(names) + 1) if (name := f"eth{number}") not in names),
+            host_name=f"veth{endpoint_id[:11]}",
+            bridge=record.bridge,
+            mac=settings.mac_address or mac_of(first).hex(":"),
+            addresses=tuple(f"{address}/{subnet.network.prefixlen}" for subnet, address in chosen),
+            gateways=gateways if is_way_out else (),
+            mtu=record.mtu,
+            is_isolated=not record.has_icc,
+        )
+        return LiveEndpoint(record.id, record.name, spec, gateways)
+
+    def _addresses(self, record: NetworkRecord, wanted: IpamConfig) -> list[tuple[Subnet, Address]]:
+        assert self._networks is not None
+        used = self._networks.endpoints_on(record.id)
+        taken = {address for _, item in used for address in item.addresses}
+        found = []
+        for version, text in ((4, wanted.ipv4_address), (6, wanted.ipv6_address)):
+            subnets = [one for one in record.subnets if one.network.version == version]
+            if subnets:
+                found.append(self._address(record.id, subnets, taken, text))
+        return found
+
+    def _address(
+        self, network_id: str, subnets: Sequence[Subnet], taken: set[Address], wanted: str
+    ) -> tuple[Subnet, Address]:
+        version = subnets[0].network.version
+        after = self._last.get((network_id, version))
+        failure: OrlopError | None = None
+        for subnet in subnets:
+            try:
+                address = choose_address(subnet, taken, wanted, after)
+            except NoAddressLeft as error:
+                failure = failure or error
+            except OrlopError as error:
+                failure = error
+                if wanted and subnet is subnets[-1]:
+                    raise
+            else:
+                if not wanted:
+                    self._last[network_id, version] = address
+                return subnet, address
+        assert failure is not None
+        raise failure
+
+    # --- ports ---
+
+    async def _with_ports(self, container: Container, live: LiveNetwork) -> LiveNetwork:
+        host, config = container.record.host, container.record.config
+        return replace(live, ports=await self.ports_for(container, live, read_wishes(host, config)))
+
+    async def ports_for(
+        self, container: Container, live: LiveNetwork, wishes: Sequence[PortWish]
+    ) -> tuple[LivePort, ...]:
+        """Ports of the host for an endpoint that leads out; none without one. The lock is held."""
+        way_out = next((item for item in live.endpoints if item.spec.gateways), None)
+        networks = self._networks
+        if way_out is None or networks is None or not wishes:
+            return ()
+        record = networks.find_named(way_out.network)
+        own = record.host_address if record is not None else ""
+        taken = {
+            (port.protocol, port.host_ip, port.host_port)
+            for item in networks.containers()
+            if item.network is not None and item is not container
+            for port in item.network.ports
+        }
+        needs_any = any(not wish.first for wish in wishes)
+        try:
+            return tuple(
+                await offload.thread(
+                    choose_ports,
+                    wishes,
+                    way_out.addresses,
+                    default_ip=own or networks.settings.default_address,
+                    taken=taken,
+                    is_free=hostports.is_free,
+                    dynamic=hostports.dynamic_range(secrets.randbelow(1 << 16)) if needs_any else [],
+                )
+            )
+        except PortInUse as error:
+            error.message = _failed(container, way_out) + error.message
+            raise
+
+    async def _publish(self, networks: Networks, container: Container, ports: Sequence[LivePort]) -> None:
+        if not ports:
+            return
+        try:
+            await offload.thread(networks.host.publish, [port.rule() for port in ports])
+        except PortTaken as error:
+            shown = f"{ports[0].host_ip}:{ports[0].host_port}"
+            live = container.network or NOTHING
+            raise PortInUse(
+                f"{_failed(container, live.endpoints[0])}Bind for {shown} failed: port is already allocated"
+            ) from error
+
+    async def move_ports(self, container: Container, live: LiveNetwork) -> LiveNetwork:
+        """The same ports of the host for the endpoint that leads out now; the lock is held."""
+        networks = self._networks
+        assert networks is not None
+        old = (container.network or NOTHING).ports
+        way_out = next((item for item in live.endpoints if item.spec.gateways), None)
+        ports: tuple[LivePort, ...] = ()
+        if old:
+            await offload.thread(networks.host.retract, [port.rule() for port in old])
+            ports = tuple(_led_to(old, way_out))
+        elif way_out is not None:
+            wishes = read_wishes(container.record.host, container.record.config)
+            ports = await self.ports_for(container, live, wishes)
+        live = replace(live, ports=ports)
+        await self._publish(networks, container, ports)
+        return live
+
+    # --- the engine that comes next ---
+
+    def adopted(self, container: Container) -> None:
+        """Read what a container was given by an engine before this one."""
+        try:
+            with open(self._path(container), "rb") as file:
+                container.network = gojson.decode(LiveNetwork, file.read(_MAX_BYTES))
+        except FileNotFoundError:
+            container.network = None
+        except (OrlopError, OSError) as error:
+            log.error("a container's endpoints cannot be read", container=container.id, error=error)
+
+    async def settle(self, container: Container, task: Task) -> None:
+        """After an adoption: endpoints that only one side knows are of a change that did not end."""
+        live = container.network
+        if live is None and not is_bridged(container.record.host.network_mode):
+            return
+        try:
+            present = {spec.id for spec in await task.endpoints()}
+            wanted = {
+                item.spec.id
+                for item in (live or NOTHING).endpoints
+                if item.network in networks_of(container.record)
+            }
+            for endpoint_id in present - wanted:
+                await task.detach_endpoint(endpoint_id)
+        except OrlopError as error:
+            log.error("a container's endpoints are not known", container=container.id, error=error)
+            return
+        if live is not None and container.network is live:
+            kept = tuple(item for item in live.endpoints if item.spec.id in present & wanted)
+            addresses = {str(address) for item in kept for address in item.addresses}
+            ports = tuple(port for port in live.ports if port.address in addresses)
+            container.network = LiveNetwork(kept, ports)
+            self._write(container)
+
+    def keep(self, container: Container, live: LiveNetwork) -> None:
+        """What the container has now, in memory and for the next engine."""
+        container.network = live
+        self._write(container)
+
+    def _path(self, container: Container) -> str:
+        return os.path.join(self._exec_root, "containers", container.id, _FILE)
+
+    def _write(self, container: Container) -> None:
+        """Onto our own tmpfs: it does not block."""
+        path = self._path(container)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(gojson.encode(container.network))
+        os.rename(f"{path}.new", path)
+
+    def _unlink(self, container: Container) -> None:
+        with suppress(OSError):
+            os.unlink(self._path(container))
+
+
+def _led_to(ports: Iterable[LivePort], way_out: LiveEndpoint | None) -> Iterable[LivePort]:
+    for port in ports:
+        is_ipv6 = ":" in port.address
+        same = [one for one in (way_out.addresses if way_out else ()) if (one.version == 6) == is_ipv6]
+        if same:
+            yield replace(port, address=str(same[0]))
+
+
+def _failed(container: Container, endpoint: LiveEndpoint) -> str:
+    return (
+        f"driver failed programming external connectivity on endpoint {container.name} ({endpoint.spec.id}): "
+    )
