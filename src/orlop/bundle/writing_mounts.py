@@ -77,7 +77,8 @@ def _mount(target: str, kind: str, options: Sequence[str], source: str = "") -> 
 
 def _requested(item: Mounted) -> dict[str, Any]:
     spec = item.spec
-    words = [word for word in spec.options if word in _FLAGS]
+    given_words = ["ro" if word == "ro-top" else word for word in spec.options]
+    words = [word for word in given_words if word in _FLAGS]
     if spec.kind == "bind":
         is_recursive = parse_options(spec.options).is_recursive
         moves = [word for word in spec.options if word in _PROPAGATION] or ["rprivate"]

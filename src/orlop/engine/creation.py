@@ -23,6 +23,8 @@ from orlop.engine.idmaps import IdMap
 from orlop.engine.merge import merge_config, path_and_args
 from orlop.engine.model import Container, MountRecord, Record, State
 from orlop.engine.names import check_name, random_name
+from orlop.engine.network_wishes import with_wishes
+from orlop.engine.portmap import read_wishes
 from orlop.engine.requests import ContainerConfig, CreateRequest, HostConfig
 from orlop.engine.resources import fit_resources
 from orlop.engine.securityopts import parse_security
@@ -30,6 +32,7 @@ from orlop.engine.services import Services, emit
 from orlop.engine.storageopts import check_storage_opts, limit_layer
 from orlop.engine.views import CreateResult, MountPoint
 from orlop.images.model import Image
+from orlop.oci.digest import Digest
 from orlop.oci.platform import host_platform, parse_platform
 from orlop.store.db import Tx
 from orlop.wire import gojson
@@ -48,7 +51,8 @@ async def create(services: Services, request: CreateRequest) -> CreateResult:
     check_config(request.config)
     request = replace(request, orlop=asked_action(request.orlop, request.config.labels))
     check_role(request.orlop)
-    warnings = check_host(request.host, request.config)
+    warnings = check_host(request.host, request.config, has_bridge=services.endpoints.has_bridge)
+    read_wishes(request.host, request.config)
     services.defaults.runtimes.choose(request.host.runtime)
     host, lacks = fit_resources(request.host, services.defaults.support, services.defaults.processors)
     request = replace(request, host=host)
@@ -109,7 +113,7 @@ async def _make_from(
         args=args,
         config=config,
         host=host,
-        networking=request.networking,
+        networking=with_wishes(host, config, request.networking, services.endpoints.name_of),
         mounts=resolved,
         orlop=request.orlop,
         id_map=id_map,
@@ -131,6 +135,9 @@ async def _store(services: Services, container: Container, image: Image) -> None
     def owner_row(tx: Tx) -> None:
         # a removal may have been decided before the image was marked as used
         services.images.tx_require(tx, image.id, container.record.image_name)
+        for mount in container.record.mounts:
+            if mount.image:
+                services.images.tx_require(tx, Digest(mount.image), mount.point.name)
         write_row(tx)
 
     container.workspace = await services.snapshots.prepare(key, image.diff_ids, owner_row=owner_row)
@@ -276,6 +283,8 @@ async def _resolve(services: Services, wish: mounts.Wish) -> MountRecord:
             return _resolve_bind(services, wish)
         case "volume":
             return await _resolve_volume(services, wish)
+        case "image":
+            return await _resolve_image(services, wish)
         case _:
             point = MountPoint("tmpfs", destination=wish.target, mode=wish.mode, rw=not wish.is_read_only)
             return MountRecord(point, wish.tmpfs_options)
@@ -292,7 +301,7 @@ def _resolve_bind(services: Services, wish: mounts.Wish) -> MountRecord:
         propagation = "rslave"  # a layer unmounted by us must not stay busy in the container
     words = ["rbind" if wish.is_recursive else "bind", propagation]
     if wish.is_read_only:
-        words.append("ro")
+        words.append("ro" if wish.is_read_only_recursive else "ro-top")
     point = MountPoint(
         "bind",
         source=wish.source,
@@ -308,9 +317,7 @@ async def _resolve_volume(services: Services, wish: mounts.Wish) -> MountRecord:
     if wish.driver != "local":
         driver = wish.driver[:100]
         raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
-    if wish.driver_options:
-        raise InvalidInput("options of the local volume driver are not available yet")
-    volume = await services.volumes.ensure(wish.source, wish.labels)
+    volume = await services.volumes.ensure(wish.source, wish.labels, wish.driver_options)
     words = ("rbind", "rprivate", *(("ro",) if wish.is_read_only else ()))
     point = MountPoint(
         "volume",
@@ -321,4 +328,11 @@ async def _resolve_volume(services: Services, wish: mounts.Wish) -> MountRecord:
         mode=wish.mode,
         rw=not wish.is_read_only,
     )
-    return MountRecord(point, words, copy_up=wish.copy_up, is_anonymous=not wish.source)
+    return MountRecord(point, words, copy_up=wish.copy_up, is_anonymous=not wish.source, subpath=wish.subpath)
+
+
+async def _resolve_image(services: Services, wish: mounts.Wish) -> MountRecord:
+    """By id from here on: the name may mean another image at the next start."""
+    image = await services.images.resolve(wish.source)
+    point = MountPoint("image", name=wish.source, source=image.id, destination=wish.target, rw=False)
+    return MountRecord(point, ("rbind", "rprivate", "ro"), subpath=wish.subpath, image=image.id)

@@ -13,10 +13,12 @@ from typing import Any
 from orlop.base.clock import format_rfc3339_nano
 from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
 from orlop.base.ids import SnapshotKey
+from orlop.engine import volume_mounts
 from orlop.engine.launch import MOUNT_STUBS
-from orlop.engine.model import Container
+from orlop.engine.model import Container, Record
 from orlop.engine.rootview import view_mounts
 from orlop.engine.services import Services, emit
+from orlop.engine.staging import staged
 from orlop.engine.starting import prepare_root, workspace_of
 from orlop.engine.views import ContainerChange, PathStat
 
@@ -201,13 +203,18 @@ class Files:
             yield {"lowers": [workspace.upper, *workspace.lowers], "mounts": []}
             return
         async with container.lock:
-            root = await prepare_root(self._services, container)
-            yield {
-                "lowers": list(root.lowers),
-                "upper": root.upper,
-                "work": root.work,
-                "mounts": [] if own_root else view_mounts(_present_mounts(container)),
-            }
+            try:
+                await volume_mounts.acquire(self._services, container)
+                root = await prepare_root(self._services, container)
+                async with staged(self._services, container.record) as record:
+                    yield {
+                        "lowers": list(root.lowers),
+                        "upper": root.upper,
+                        "work": root.work,
+                        "mounts": [] if own_root else view_mounts(_present_mounts(record)),
+                    }
+            finally:
+                await volume_mounts.release(self._services, container, has_failed=True)
 
     def _is_in_volume(self, container: Container, path: str) -> bool:
         absolute = _absolute(path).rstrip("/") + "/"
@@ -217,11 +224,11 @@ class Files:
         )
 
 
-def _present_mounts(container: Container) -> list[tuple[str, str, bool]]:
+def _present_mounts(record: Record) -> list[tuple[str, str, bool]]:
     return [
         (mount.point.source, mount.point.destination, not mount.point.rw)
-        for mount in container.record.mounts
-        if mount.point.type in ("bind", "volume") and os.path.lexists(mount.point.source)
+        for mount in record.mounts
+        if mount.point.type in ("bind", "volume", "image") and os.path.lexists(mount.point.source)
     ]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from orlop.base.errors import InvalidInput
-from orlop.engine.requests import ContainerConfig, HostConfig, Mount
+from orlop.engine.requests import BindOptions, ContainerConfig, HostConfig, Mount
 
 __all__ = ["Wish", "check_volume_name", "collect_wishes", "split_volumes_from"]
 
@@ -32,7 +32,7 @@ _MAX_MOUNTS = 1024
 class Wish:
     """One mount as asked for. An empty `source` of a volume asks for an anonymous one."""
 
-    kind: str  # bind, volume, tmpfs
+    kind: str  # bind, volume, tmpfs, image
     target: str
     source: str = ""
     mode: str = ""
@@ -46,6 +46,7 @@ class Wish:
     driver_options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     tmpfs_options: tuple[str, ...] = ()
+    subpath: str = ""  # below the volume or image
 
 
 def check_volume_name(name: str) -> str:
@@ -193,9 +194,7 @@ def _refuse_mount(kind: str, reason: str) -> InvalidInput:
 
 def _parse_mount(mount: Mount) -> Wish:
     kind = mount.type
-    if kind not in ("bind", "volume", "tmpfs"):
-        if kind == "image":
-            raise _refuse_mount(kind, "mounting images is not available yet")
+    if kind not in ("bind", "volume", "tmpfs", "image"):
         raise _refuse_mount(kind[:60], "mount type unknown")
     if not mount.target:
         raise _refuse_mount(kind, "field Target must not be empty")
@@ -207,6 +206,8 @@ def _parse_mount(mount: Mount) -> Wish:
             return _parse_bind_mount(mount, target)
         case "volume":
             return _parse_volume_mount(mount, target)
+        case "image":
+            return _parse_image_mount(mount, target)
         case _:
             return _parse_tmpfs_mount(mount, target)
 
@@ -217,12 +218,12 @@ def _parse_bind_mount(mount: Mount, target: str) -> Wish:
         raise _refuse_mount("bind", "field Source must not be empty")
     if not mount.source.startswith("/") or "\0" in mount.source:
         raise _refuse_mount("bind", f"invalid mount path: '{mount.source[:200]}' mount path must be absolute")
-    for given, word in ((mount.volume_options, "VolumeOptions"), (mount.tmpfs_options, "TmpfsOptions")):
-        if given is not None:
-            raise _refuse_mount("bind", f"field {word} must not be specified")
+    _refuse_options(mount, "bind")
     propagation = options.propagation if options else ""
     if propagation and propagation not in _PROPAGATION:
         raise _refuse_mount("bind", f"invalid propagation mode: {propagation[:60]}")
+    if options:
+        _check_recursion(options, is_read_only=mount.read_only)
     return Wish(
         "bind",
         target,
@@ -237,29 +238,82 @@ def _parse_bind_mount(mount: Mount, target: str) -> Wish:
 
 def _parse_volume_mount(mount: Mount, target: str) -> Wish:
     options = mount.volume_options
-    for given, word in ((mount.bind_options, "BindOptions"), (mount.tmpfs_options, "TmpfsOptions")):
-        if given is not None:
-            raise _refuse_mount("volume", f"field {word} must not be specified")
+    _refuse_options(mount, "volume")
     driver = options.driver_config if options else None
     subpath = options.subpath if options else ""
-    if subpath:
-        raise _refuse_mount("volume", f"subpath is not available yet: {subpath[:200]!r}")
+    if subpath and not mount.source:
+        raise _refuse_mount("volume", "must not set Subpath when using anonymous volumes")
     return Wish(
         "volume",
         target,
         source=check_volume_name(mount.source) if mount.source else "",
         mode="z",
         is_read_only=mount.read_only,
-        copy_up=not (options and options.no_copy),
+        copy_up=not (options and options.no_copy) and not subpath,
+        subpath=_check_subpath(subpath, "volume"),
         driver=(driver.name if driver else "") or "local",
         driver_options=dict((driver.options if driver else None) or {}),
         labels=dict((options.labels if options else None) or {}),
     )
 
 
+def _parse_image_mount(mount: Mount, target: str) -> Wish:
+    if not mount.source:
+        raise _refuse_mount("image", "field Source must not be empty")
+    _refuse_options(mount, "image")
+    subpath = mount.image_options.subpath if mount.image_options else ""
+    return Wish(
+        "image", target, source=mount.source, is_read_only=True, subpath=_check_subpath(subpath, "image")
+    )
+
+
+def _refuse_options(mount: Mount, kind: str) -> None:
+    """Options of another kind of mount are a mistake of the client's."""
+    given = {
+        "bind": (mount.bind_options, "BindOptions"),
+        "volume": (mount.volume_options, "VolumeOptions"),
+        "image": (mount.image_options, "ImageOptions"),
+        "tmpfs": (mount.tmpfs_options, "TmpfsOptions"),
+    }
+    for name, (options, word) in given.items():
+        if name != kind and options is not None:
+            raise _refuse_mount(kind, f"field {word} must not be specified")
+
+
+def _check_recursion(options: BindOptions, *, is_read_only: bool) -> None:
+    """Which words about mounts below a bind go together."""
+    wants_top_only, wants_all = options.read_only_non_recursive, options.read_only_force_recursive
+    if wants_top_only and not is_read_only:
+        raise _refuse_mount(
+            "bind", "mount must be set read-only when specifying BindOptions.ReadOnlyNonRecursive"
+        )
+    if not wants_all:
+        return
+    if not is_read_only:
+        raise _refuse_mount(
+            "bind", "mount must be set read-only when specifying BindOptions.ReadOnlyForceRecursive"
+        )
+    if wants_top_only:
+        raise _refuse_mount(
+            "bind", "ReadOnlyNonRecursive conflicts with ReadOnlyForceRecursive: only one may be set"
+        )
+    if options.non_recursive:
+        raise _refuse_mount("bind", "ReadOnlyForceRecursive conflicts with NonRecursive: only one may be set")
+
+
+def _check_subpath(path: str, kind: str) -> str:
+    if not path:
+        return ""
+    clean = posixpath.normpath(path)
+    if path.startswith("/") or clean == ".." or clean.startswith("../") or "\0" in path or len(path) > 4095:
+        raise _refuse_mount(kind, "subpath must be a relative path within the volume")
+    return clean
+
+
 def _parse_tmpfs_mount(mount: Mount, target: str) -> Wish:
     if mount.source:
         raise _refuse_mount("tmpfs", "field Source must not be specified")
+    _refuse_options(mount, "tmpfs")
     words = list(_TMPFS_DEFAULTS)
     options = mount.tmpfs_options
     if options:

@@ -14,7 +14,7 @@ from orlop.aio.scope import Scope
 from orlop.base import failpoints, log
 from orlop.base.errors import OrlopError
 from orlop.base.ids import ContainerId, is_hex_id
-from orlop.engine import restart
+from orlop.engine import restart, staging, volume_mounts
 from orlop.engine.lifecycle import Status, is_active
 from orlop.engine.model import Container
 from orlop.engine.removal import Remover, discard_files
@@ -43,6 +43,8 @@ class Reconciler:
             for container in self._services.catalog:
                 _ = scope.spawn(self._recover(container), name=container.id[:12])
         failpoints.hit("reconcile.recovered")
+        staging.sweep(self._services.exec_root)
+        await volume_mounts.sweep(self._services)
         await self._sweep()
 
     def apply_policies(self) -> None:

@@ -19,6 +19,7 @@ from orlop.engine import etcfiles, volume_mounts
 from orlop.engine.launch import Namespaces, Paths, build_spec
 from orlop.engine.lifecycle import NotPossible, Status
 from orlop.engine.model import Container, MountRecord, Record
+from orlop.engine.network_names import NAME_SERVER, host_servers
 from orlop.engine.network_wishes import host_lines
 from orlop.engine.pending import settle
 from orlop.engine.services import Services, container_paths
@@ -29,7 +30,7 @@ from orlop.runtime.contract import Task
 from orlop.runtime.spec import ContainerSpec, RootSpec
 from orlop.store.snapshots import Workspace
 
-__all__ = ["ensure_base", "launch", "prepare_root", "workspace_of"]
+__all__ = ["ensure_base", "launch", "name_server_of", "prepare_root", "workspace_of"]
 
 
 async def launch(services: Services, container: Container) -> Task:
@@ -60,7 +61,7 @@ async def _launch(services: Services, container: Container, stack: AsyncExitStac
         _write_files(services, container, paths)
         record = await stack.enter_async_context(staged(services, container.record))
         spec = await offload.thread(_spec, services, record, root, paths, namespaces)
-        spec = replace(spec, endpoints=endpoints)
+        spec = replace(spec, endpoints=endpoints, name_server=name_server_of(services, container))
         spec = services.api_sockets.mounted(spec, container)
         await services.api_sockets.open(container)
     except BaseException:
@@ -196,14 +197,25 @@ def _write_files(services: Services, container: Container, paths: Paths) -> None
             own=host_lines(record, container.network),
         ),
     )
-    etcfiles.write(
-        paths.resolv_conf,
-        etcfiles.resolv_conf(
-            host.dns or defaults.dns,
-            host.dns_search or defaults.dns_search,
-            host.dns_options or defaults.dns_options,
-        ),
+    etcfiles.write(paths.resolv_conf, _resolv_conf(services, container))
+
+
+def _resolv_conf(services: Services, container: Container) -> str:
+    """The resolver's file; where the container has a name server of its own, that one alone."""
+    host, defaults = container.record.host, services.defaults
+    has_own = services.endpoints.name_server(container, ()) is not None
+    return etcfiles.resolv_conf(
+        (NAME_SERVER,) if has_own else host.dns or defaults.dns,
+        host.dns_search or defaults.dns_search,
+        host.dns_options or defaults.dns_options or (("ndots:0",) if has_own else ()),
     )
+
+
+def name_server_of(services: Services, container: Container) -> NameServerSpec | None:
+    """What the container's own name server knows and whom it asks; None on the default network."""
+    host, defaults = container.record.host, services.defaults
+    servers = host.dns or defaults.dns or host_servers(etcfiles.resolv_conf((), (), ()))
+    return services.endpoints.name_server(container, servers)
 
 
 def _check_binds(mounts: Iterable[MountRecord]) -> None:

@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from orlop.aio import offload
+from orlop.aio.keyed_lock import KeyedLock
 from orlop.base import ids, log
 from orlop.base.clock import Clock, format_rfc3339_nano
 from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
@@ -22,11 +24,15 @@ from orlop.engine.mounts import check_volume_name
 from orlop.engine.requests import VolumeCreateRequest
 from orlop.engine.trees import remove_tree, tree_usage
 from orlop.engine.views import VolumeList, VolumeUsage, VolumeView
+from orlop.engine.volume_options import check_options, local_mount, size_limit
+from orlop.kernel.mountpoint import unmount
 from orlop.procs.workers import Workers
+from orlop.store import writablequota
 from orlop.store.db import Database, Tx
+from orlop.store.writablequota import QuotaUnavailable
 from orlop.wire import gojson
 
-__all__ = ["NoSuchVolume", "Volume", "VolumeInUse", "Volumes"]
+__all__ = ["NoSuchVolume", "Volume", "VolumeExists", "VolumeInUse", "Volumes"]
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"  # what `docker volume prune` looks for
 _TRASH = ".trash-"
@@ -43,6 +49,13 @@ class VolumeInUse(OrlopError):
 
     kind = Kind.CONFLICT
     code = "volume-in-use"
+
+
+class VolumeExists(OrlopError):
+    """A volume has this name, and is not what was asked for."""
+
+    kind = Kind.CONFLICT
+    code = "volume-exists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,7 @@ class Volumes:
         self._root = root
         self._users = users
         self._volumes: dict[str, Volume] = {}
+        self.mount_locks: KeyedLock[str] = KeyedLock()  # by name, of `volume_mounts`
         self._lock = asyncio.Lock()  # create and remove of one name must not cross; both are short
 
     async def load(self) -> None:
@@ -110,6 +124,10 @@ class Volumes:
             raise NoSuchVolume(f"get {name[:255]}: no such volume")
         return found
 
+    def names(self) -> tuple[str, ...]:
+        """Of all volumes."""
+        return tuple(self._volumes)
+
     def path(self, name: str) -> str:
         """The directory that is mounted."""
         return os.path.join(self._root, name, "_data")
@@ -119,29 +137,32 @@ class Volumes:
         if request.driver not in ("", "local"):
             driver = request.driver[:100]
             raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
-        options = request.driver_opts or None
-        if options:
-            raise InvalidInput(
-                f"invalid option: {next(iter(options))[:60]!r}",
-                hint="options of the local volume driver are not available yet",
-            )
+        options = dict(request.driver_opts or {}) or None
         name = check_volume_name(request.name) if request.name else ids.new_hex_id()
         async with self._lock:
             found = self._volumes.get(name)
             if found is None:
                 labels = dict(request.labels) if request.labels is not None else None
-                found = await self._make(name, labels, is_anonymous=not request.name)
+                found = await self._make(name, labels, options, is_anonymous=not request.name)
+            _check_same(found, options)
         return self.view(found)
 
-    async def ensure(self, name: str, labels: Mapping[str, str] | None = None) -> Volume:
+    async def ensure(
+        self,
+        name: str,
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Volume:
         """The volume of this name for a container, made when missing; an empty name makes a new one."""
         async with self._lock:
             found = self._volumes.get(name) if name else None
             if found is not None:
+                _check_same(found, options)
                 return found
+            given = dict(options or {}) or None
             if not name:
-                return await self._make(ids.new_hex_id(), dict(labels or {}), is_anonymous=True)
-            return await self._make(name, dict(labels) if labels else None, is_anonymous=False)
+                return await self._make(ids.new_hex_id(), dict(labels or {}), given, is_anonymous=True)
+            return await self._make(name, dict(labels) if labels else None, given, is_anonymous=False)
 
     def view(self, volume: Volume) -> VolumeView:
         """What clients see."""
@@ -218,7 +239,7 @@ class Volumes:
             except (VolumeInUse, NoSuchVolume):
                 continue
             removed.append(volume.name)
-            freed += size
+            freed += max(size, 0)
         self._events.publish("volume", "prune", "", {"reclaimed": str(freed)})
         return removed, freed
 
@@ -233,17 +254,30 @@ class Volumes:
         ]
 
     async def usage(self, name: str) -> int:
-        """Bytes on disk."""
+        """Bytes on disk; -1 when something else is mounted in its place, as dockerd has it."""
+        if local_mount(self.get(name).options) is not None:
+            return -1
         return await tree_usage(self._workers, self.path(name))
 
-    async def _make(self, name: str, labels: dict[str, str] | None, *, is_anonymous: bool) -> Volume:
+    async def _make(
+        self,
+        name: str,
+        labels: dict[str, str] | None,
+        options: dict[str, str] | None,
+        *,
+        is_anonymous: bool,
+    ) -> Volume:
+        if options:
+            check_options(options)
         if is_anonymous:
             labels = {ANONYMOUS_LABEL: "", **(labels or {})}
         path = self.path(name)
         os.makedirs(path, mode=0o755, exist_ok=True)
         os.chmod(os.path.dirname(path), 0o701)  # like dockerd: traversable, not listable
-        volume = Volume(name, "local", is_anonymous, self._clock.now_ns(), labels, None)
-        row = (name, "local", int(is_anonymous), volume.created_ns, _json(labels), _json(None))
+        if size := size_limit(options):
+            await self._limit(name, size)
+        volume = Volume(name, "local", is_anonymous, self._clock.now_ns(), labels, options)
+        row = (name, "local", int(is_anonymous), volume.created_ns, _json(labels), _json(options))
         await self._db.write(
             lambda tx: tx.execute("INSERT INTO volume VALUES (?, ?, ?, ?, ?, ?)", row).close()
         )
@@ -251,9 +285,30 @@ class Volumes:
         self._events.publish("volume", "create", name, {"driver": "local"})
         return volume
 
+    async def _limit(self, name: str, size: int) -> None:
+        path = self.path(name)
+        try:
+            await offload.thread(writablequota.limit, f"volume/{name}", path, path, size)
+        except QuotaUnavailable as error:
+            await self._remove_tree(name)
+            raise InvalidInput(
+                "quota size requested but no quota support",
+                hint="put the data root on ext4 or xfs mounted with prjquota",
+            ) from error
+
     async def _remove_tree(self, entry: str) -> None:
-        """Rename out of the way, so that the name is free at once, then remove in a worker."""
+        """Rename out of the way, so that the name is free at once, then remove in a worker.
+
+        What is mounted there goes first: its files are not the volume's.
+        """
         path = os.path.join(self._root, entry)
+        data = os.path.join(path, "_data")
+        try:
+            await offload.thread(unmount, data)
+            await offload.thread(writablequota.release, data)
+        except OSError as error:
+            log.error("a volume stays mounted, its directory is kept", path=path, error=error)
+            return
         trash = path
         if not entry.startswith(_TRASH):
             trash = os.path.join(self._root, _TRASH + ids.new_token())
@@ -269,6 +324,15 @@ class Volumes:
                 path=trash,
                 error=error,
             )
+
+
+def _check_same(volume: Volume, options: Mapping[str, str] | None) -> None:
+    """A client that asks for options must not get a volume with others without a word."""
+    if options and dict(options) != (volume.options or {}):
+        raise VolumeExists(
+            f'volume "{volume.name}" exists but has different options',
+            hint="remove it first, or give the options that it has; `docker volume inspect` shows them",
+        )
 
 
 def _json(value: dict[str, str] | None) -> str:

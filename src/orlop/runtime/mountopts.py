@@ -52,6 +52,7 @@ class MountOptions:
     is_recursive: bool = False
     propagation: Propagation | None = None
     is_mapped: bool = False
+    is_top_only: bool = False  # of `ro`: mounts below stay as they are
     data: dict[str, str | None] = field(default_factory=dict)
 
     @property
@@ -75,10 +76,15 @@ def parse_options(words: Sequence[str], *, base: int = 0, takes_data: bool = Fal
     is_recursive = False
     propagation: Propagation | None = None
     is_mapped: bool = False
+    is_top_only: bool = False
     data: dict[str, str | None] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if word in _SET:
+        if word == "ro-top":
+            added |= mount.MOUNT_ATTR_RDONLY
+            removed &= ~mount.MOUNT_ATTR_RDONLY
+            is_top_only = True
+        elif word in _SET:
             added |= _SET[word]
             removed &= ~_SET[word]
         elif word in _CLEAR:
@@ -98,4 +104,4 @@ def parse_options(words: Sequence[str], *, base: int = 0, takes_data: bool = Fal
             raise ValueError(f"unknown mount option {word!r}")
     if added & _ATIME:
         removed |= mount.MOUNT_ATTR_ATIME_MASK  # the kernel wants the old mode cleared
-    return MountOptions(added, removed, is_recursive, propagation, is_mapped, data)
+    return MountOptions(added, removed, is_recursive, propagation, is_mapped, is_top_only, data)

@@ -214,7 +214,7 @@ def set_bind_attributes(fd: int, options: MountOptions) -> None:
         mount.mount_setattr(
             fd, set_attributes=options.set_attributes, clear_attributes=options.clear_attributes
         )
-    if options.is_read_only and options.is_recursive:
+    if options.is_read_only and options.is_recursive and not options.is_top_only:
         mount.mount_setattr(fd, set_attributes=mount.MOUNT_ATTR_RDONLY, is_recursive=True)
 
 
