@@ -31,6 +31,7 @@ from orlop.kernel.nftables import (
     pack,
 )
 from orlop.kernel.nftrules import dnat_by_map
+from orlop.runtime.ahead import loopback_up
 from orlop.runtime.endpoints import inside_network
 from orlop.runtime.loop import READ, WRITE, Loop, Timer
 from orlop.runtime.spec import NameServerSpec
@@ -73,6 +74,7 @@ class NameServer:
             self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             try:
+                loopback_up()  # init has not come so far in a namespace that nobody made ahead
                 for sock in (self._datagrams, self._listener):
                     sock.setblocking(False)
                     sock.bind((ADDRESS, 0))

@@ -10,9 +10,10 @@ import struct
 import threading
 
 import pytest
-from test_runtime_endpoints import endpoint, networked  # noqa: F401 - a fixture
+from test_runtime_endpoints import IDS, endpoint, networked  # noqa: F401 - a fixture
 
-from orlop.runtime.spec import NameServerSpec
+from orlop.kernel.namespaces import CLONE_NEWNET, setns
+from orlop.runtime.spec import NameServerSpec, UserNamespaceSpec
 from orlop.wire import dns
 
 pytestmark = pytest.mark.root
@@ -92,6 +93,19 @@ def test_names_addresses_and_the_rest(networked, zone):  # noqa: F811
     assert not {"web", "7.0.9.10.in-addr.arpa"} & set(asked)
 
 
+def test_a_user_namespace_has_its_names_too(networked, zone):  # noqa: F811
+    """Nobody made its network namespace ahead: the loopback is down when the name server comes."""
+    spec, own = NameServerSpec((str(zone),)), UserNamespaceSpec(IDS, IDS)
+
+    output = networked(
+        lambda h: h.shell(
+            "nslookup web 127.0.0.11", endpoints=(endpoint(),), name_server=spec, user_namespace=own
+        )
+    )
+
+    assert b"Address: 10.9.0.7" in output.stdout
+
+
 def test_names_come_and_go_and_several_addresses_take_turns(networked, zone):  # noqa: F811
     async def scenario(h):
         spec = NameServerSpec((str(zone),))
@@ -120,14 +134,47 @@ def test_names_come_and_go_and_several_addresses_take_turns(networked, zone):  #
     assert "10.9.0.9" not in none
 
 
+def inside(task, work):
+    """What a function says in the network namespace of a container."""
+    found = []
+
+    def enter():
+        with open(f"/proc/{task.pid}/ns/net") as namespace:
+            setns(namespace.fileno(), CLONE_NEWNET)
+        found.append(work())
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def listen_at_53():
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("0.0.0.0", 53))
+    return datagrams, socket.create_server(("0.0.0.0", 53))
+
+
+def throw_garbage():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(400):
+            sock.sendto(os.urandom(40), ("127.0.0.11", 53))
+
+
 def test_a_program_may_have_port_53_for_itself(networked, zone):  # noqa: F811
-    spec = NameServerSpec((str(zone),))
-    script = "nc -lu -p 53 -s 0.0.0.0 & sleep 0.3; nslookup web 127.0.0.11; kill $!"
+    async def scenario(h):
+        spec = NameServerSpec((str(zone),))
+        task, stream = await h.start("sleep", "100", endpoints=(endpoint(),), name_server=spec)
+        own = inside(task, listen_at_53)
+        output = await h.exec(task, "nslookup", "web", "127.0.0.11")
+        for sock in own:
+            sock.close()
+        await task.signal(9)
+        await task.wait()
+        stream.close()
+        return output.stdout
 
-    output = networked(lambda h: h.shell(script, endpoints=(endpoint(),), name_server=spec))
-
-    assert b"Address: 10.9.0.7" in output.stdout
-    assert b"in use" not in output.stderr
+    assert b"Address: 10.9.0.7" in networked(scenario)
 
 
 def test_a_flood_of_garbage_and_of_questions_that_nobody_answers(networked, zone):  # noqa: F811
@@ -135,10 +182,8 @@ def test_a_flood_of_garbage_and_of_questions_that_nobody_answers(networked, zone
         Upstream()
         spec = NameServerSpec((str(zone),), ("127.0.0.1",))
         task, stream = await h.start("sleep", "100", endpoints=(endpoint(),), name_server=spec)
-        script = (
-            "i=0; while [ $i -lt 400 ]; do head -c 40 /dev/urandom | nc -u -w 0 127.0.0.11 53; i=$((i+1)); done;"
-            "for i in 1 2 3 4 5 6; do nslookup silent.org 127.0.0.11 & done; nslookup web 127.0.0.11"
-        )
+        inside(task, throw_garbage)
+        script = "for i in 1 2 3 4 5 6; do nslookup silent.org 127.0.0.11 & done; nslookup web 127.0.0.11"
         output = await h.exec(task, "sh", "-c", script)
         running = (await h.exec(task, "echo", "alive")).stdout
         await task.signal(9)
