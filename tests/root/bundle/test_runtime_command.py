@@ -1,5 +1,6 @@
 """`orlop-runtime` as its callers use it: verbs, files, exit codes and streams, with a busybox bundle."""
 
+import fcntl
 import itertools
 import json
 import os
@@ -343,8 +344,10 @@ def test_a_terminal_is_sent_over_the_console_socket(runtime):
     with connection:
         _, (master,), _, _ = socket.recv_fds(connection, 4096, 1)
     runtime("start", name)
-    os.write(master, b"word\n")
     seen = b""
+    while b"\n" not in seen:
+        seen += os.read(master, 4096)
+    os.write(master, b"word\n")
     while b"got word" not in seen:
         seen += os.read(master, 4096)
     os.close(master)
@@ -468,14 +471,14 @@ def test_a_create_that_is_killed_takes_its_init_along(runtime):
 
 def test_descriptors_are_kept_only_when_asked(runtime):
     read, write = os.pipe()
-    os.dup2(write, 9)
+    high = fcntl.fcntl(write, fcntl.F_DUPFD, 50)
     try:
-        done = runtime.run("sh", "-c", "ls /proc/self/fd", pass_fds=(9,))
-        assert "9" not in done.stdout.split()
+        done = runtime.run("sh", "-c", "ls /proc/self/fd", pass_fds=(high,))
+        assert str(high) not in done.stdout.split()
         done = runtime("run", "-b", str(runtime.bundle), "--preserve-fds", "1", runtime.name())
         assert "descriptor 3 is not open" in done.stderr
     finally:
-        for fd in (read, write, 9):
+        for fd in (read, write, high):
             os.close(fd)
 
 
