@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
+from fakes.networks import make_networks
 from orlop.aio.http_messages import MemoryBody, Peer, Response, ServerRequest, StreamResponse
 from orlop.aio.http_server import HttpServer, listen_unix
 from orlop.api.app import App
@@ -13,7 +14,6 @@ from orlop.base.clock import ManualClock
 from orlop.engine.events import EventBus
 from orlop.engine.filters import Filters
 from orlop.engine.hostfacts import HostFacts
-from orlop.engine.networks import Networks
 from orlop.engine.system import ContainerCounts, System, SystemSettings, SystemSources
 from orlop.engine.views import VolumeList
 from orlop.kernel.cgroup_support import Support
@@ -48,7 +48,7 @@ class ToyEngine:
         self.system = System(
             facts=FACTS, settings=settings, sources=sources, events=self.events, clock=ManualClock()
         )
-        self.networks = Networks("toy-id", 0, list)
+        self.networks = make_networks(engine_id="toy-id")
         self.volumes = NoVolumes()
 
 
