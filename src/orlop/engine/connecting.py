@@ -27,6 +27,7 @@ from orlop.engine.network_wishes import is_bridged, networks_of, with_networks
 from orlop.engine.networks import Networks, NoSuchNetwork
 from orlop.engine.requests import EndpointSettings
 from orlop.engine.services import Services
+from orlop.engine.starting import name_server_of
 from orlop.runtime.contract import Task
 
 __all__ = ["Connections"]
@@ -80,7 +81,15 @@ class Connections:
                         f"endpoint with name {container.name} already exists in network {name}"
                     )
                 await self._attach(network, container, settings, wishes)
+                await self._serve_names(container)
         self._networks.emit(network, "connect", container=container.id)
+
+    async def _serve_names(self, container: Container) -> None:
+        """Aliases are known now; the container's name server looks into the networks that it has."""
+        self._endpoints.rename(container.network)
+        spec = name_server_of(self._services, container)
+        if spec is not None and container.task is not None:
+            await container.task.serve_names(spec)
 
     async def _attach(
         self,
@@ -128,6 +137,7 @@ class Connections:
             failpoints.hit("network.disconnect.row-written")
             if container.task is not None and live is not None:
                 await self._detach(network, container)
+                await self._serve_names(container)
         self._networks.emit(network, "disconnect", container=container.id)
 
     async def _detach(self, network: NetworkRecord, container: Container) -> None:

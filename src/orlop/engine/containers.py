@@ -253,6 +253,7 @@ class Containers:
             except BaseException:
                 self._services.catalog.release_name(new, container.id)
                 raise
+        self._services.endpoints.rename(container.network)
         emit(self._services, container, "rename", oldName=f"/{old}")
 
     async def update(self, reference: str, request: UpdateRequest) -> UpdateResult:

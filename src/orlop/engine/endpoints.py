@@ -21,6 +21,7 @@ from orlop.base.errors import OrlopError
 from orlop.engine import hostports
 from orlop.engine.model import Container
 from orlop.engine.network_model import BRIDGE, NOTHING, LiveEndpoint, LiveNetwork, LivePort, NetworkRecord
+from orlop.engine.network_names import ZoneFiles
 from orlop.engine.network_wishes import is_bridged, networks_of
 from orlop.engine.networks import Networks, NoSuchNetwork
 from orlop.engine.portmap import PortInUse, PortWish, choose_ports, read_wishes
@@ -28,7 +29,7 @@ from orlop.engine.requests import EndpointSettings, IpamConfig
 from orlop.network.host import PortTaken
 from orlop.network.ipam import Address, NoAddressLeft, Subnet, choose_address, mac_of
 from orlop.runtime.contract import Task
-from orlop.runtime.spec import EndpointSpec
+from orlop.runtime.spec import EndpointSpec, NameServerSpec
 from orlop.wire import gojson
 
 __all__ = ["Endpoints"]
@@ -48,6 +49,7 @@ class Endpoints:
     def __init__(self, networks: Networks | None = None, exec_root: str = "") -> None:
         self._networks = networks
         self._exec_root = exec_root
+        self._zones = ZoneFiles(exec_root)
         self._last: dict[tuple[str, int], Address] = {}
         self._ended: list[LivePort] = []  # of containers that are gone; their rules are not yet
 
@@ -105,6 +107,7 @@ class Endpoints:
                     self.drop(live.ports)
                 raise
         failpoints.hit("network.ports.published")
+        self.rename(live)
         self._tell(container, live, "connect")
         return tuple(item.spec for item in live.endpoints)
 
@@ -121,7 +124,23 @@ class Endpoints:
         if live is not None:
             self._ended += live.ports
             self._unlink(container)
+            self.rename(live)
             self._tell(container, live, "disconnect")
+
+    # --- names ---
+
+    def rename(self, *lives: LiveNetwork | None) -> None:
+        """Names on these containers' networks have changed."""
+        networks = self._networks
+        changed = {(item.network_id, item.network) for live in lives for item in (live or NOTHING).endpoints}
+        for network_id, name in changed if networks is not None else ():
+            assert networks is not None
+            if name != BRIDGE:
+                self._zones.write(network_id, name, networks.endpoints_on(network_id))
+
+    def name_server(self, container: Container, servers: Sequence[str]) -> NameServerSpec | None:
+        """For a container that is started, or whose networks have changed; None on the default network."""
+        return self._zones.spec(container, servers)
 
     def _tell(self, container: Container, live: LiveNetwork, action: str) -> None:
         networks = self._networks
@@ -340,11 +359,13 @@ class Endpoints:
             ports = tuple(port for port in live.ports if port.address in addresses)
             container.network = LiveNetwork(kept, ports)
             self._write(container)
+            self.rename(live)
 
     def keep(self, container: Container, live: LiveNetwork) -> None:
         """What the container has now, in memory and for the next engine."""
-        container.network = live
+        before, container.network = container.network, live
         self._write(container)
+        self.rename(before, live)
 
     def _path(self, container: Container) -> str:
         return os.path.join(self._exec_root, "containers", container.id, _FILE)

@@ -27,7 +27,7 @@ from orlop.engine.staging import staged
 from orlop.engine.storageopts import limit_layer
 from orlop.engine.userns import check_joined, joined
 from orlop.runtime.contract import Task
-from orlop.runtime.spec import ContainerSpec, RootSpec
+from orlop.runtime.spec import ContainerSpec, NameServerSpec, RootSpec
 from orlop.store.snapshots import Workspace
 
 __all__ = ["ensure_base", "launch", "name_server_of", "prepare_root", "workspace_of"]
@@ -186,7 +186,6 @@ def _write_files(services: Services, container: Container, paths: Paths) -> None
         ):
             etcfiles.link(source, target)
         return
-    defaults = services.defaults
     etcfiles.write(paths.hostname, f"{config.hostname}\n")
     etcfiles.write(
         paths.hosts,
