@@ -187,7 +187,7 @@ def test_failing_health_restarts_when_a_label_asks_for_it(engine):
     assert until(lambda: health_actions(engine, "sick"))[0] == (
         "health_action: restart|cat: can't open '/tmp/well': No such file or directory"
     )
-    assert "Orlop" not in json.loads(engine.docker("inspect", "sick").stdout)[0]
+    assert json.loads(engine.docker("inspect", "sick").stdout)[0]["Orlop"] == {"HealthOnFailure": "restart"}
 
 
 def test_health_goes_on_with_the_next_engine_and_so_does_what_is_done_about_it(fresh_engine):
