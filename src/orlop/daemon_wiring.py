@@ -338,6 +338,7 @@ def _builds(services: Services, store: _Store, transfers: ImageTransfers) -> Bui
         defaults=services.defaults,
         background=services.background,
         exec_root=services.exec_root,
+        endpoints=services.endpoints,
     )
     tools = BuildTools(
         store.cache,

@@ -306,3 +306,15 @@ def test_events_of_networks(engine):
         "{{.Action}}",
     )
     assert told.stdout.split() == ["create", "connect", "disconnect", "destroy"]
+
+
+def test_steps_of_a_build_are_on_the_default_network(engine, tmp_path):
+    serve(engine, "web")
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM busybox\nRUN nc -w 5 {address(engine, 'web')} 80 > /said && grep hello /said\n"
+    )
+    until(lambda: asks(engine, "web", address(engine, "web")) == "hello")
+
+    engine.docker("build", "-t", "asked", tmp_path)
+    assert engine.docker("build", "--network", "none", "--no-cache", tmp_path, check=False).returncode != 0
+    engine.docker("rmi", "asked")

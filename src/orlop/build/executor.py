@@ -55,7 +55,10 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class ExecRequest:
-    """Everything about one step's process. `key` names its snapshot and must be fresh."""
+    """Everything about one step's process.
+
+    `key` names its snapshot and must be fresh; `network` is `default`, `host` or `none`.
+    """
 
     key: str
     layers: tuple[Digest, ...]

@@ -148,7 +148,7 @@ class MountKind(enum.IntEnum):
 
 
 class NetworkMode(enum.IntEnum):
-    """Numbers of the schema; DEFAULT is what the engine gives, today no network."""
+    """Numbers of the schema; DEFAULT is what the engine gives: its default network, or none."""
 
     DEFAULT = 0
     HOST = 1

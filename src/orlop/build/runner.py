@@ -41,6 +41,7 @@ T = TypeVar("T")
 LeaseSource = Callable[[], Awaitable[LeaseId]]
 """Gives the build's lease, taken when the first layer is made: cached builds need none."""
 
+_NETWORKS = {g.NetworkMode.DEFAULT: "default", g.NetworkMode.HOST: "host", g.NetworkMode.NONE: "none"}
 _SCRATCH_FLAGS = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 
 
@@ -320,7 +321,7 @@ def _exec_request(token: str, operation: g.ExecOp, inputs: Sequence[Result], lim
         cwd=operation.cwd,
         user=operation.user,
         hostname=operation.hostname,
-        network="host" if operation.network is g.NetworkMode.HOST else "none",
+        network=_NETWORKS[operation.network],
         extra_hosts=operation.extra_hosts,
         overlays=overlays,
         shm_size_bytes=shm[0] if shm else 0,

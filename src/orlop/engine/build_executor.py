@@ -1,6 +1,6 @@
 """Steps of a build as containers: no log, no name, gone when the step ends.
 
-A step has a network only when the build asks for the host's: its own namespace has just the
+A step is on the engine's default network, on the host's when the build asks for it, or has just the
 loopback interface. What the engine mounts (hosts, hostname, resolv.conf, /dev, /proc) is not kept:
 stubs that these mounts needed are left out when the changes become a layer.
 """
@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orlop.aio import offload
 from orlop.aio.scope import Background
@@ -21,6 +22,7 @@ from orlop.base.errors import InvalidInput, OrlopError
 from orlop.base.ids import LeaseId, SnapshotKey
 from orlop.build.executor import CommandFailed, ExecRequest, Limits, Output
 from orlop.engine import etcfiles, privileges
+from orlop.engine.endpoints import Endpoints
 from orlop.engine.hostconfig import HostDefaults
 from orlop.engine.launch import MOUNT_STUBS
 from orlop.engine.requests import HostConfig
@@ -59,6 +61,7 @@ class RuntimeExecutor:
         defaults: HostDefaults,
         background: Background,
         exec_root: str,
+        endpoints: Endpoints | None = None,
     ) -> None:
         self._runtime = runtime
         self._snapshots = snapshots
@@ -66,6 +69,7 @@ class RuntimeExecutor:
         self._defaults = defaults
         self._background = background
         self._root = os.path.join(exec_root, "builds")
+        self._endpoints = endpoints or Endpoints()
         # a Dockerfile of a hundred stages is no reason to run a hundred compilers
         self._slots = asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1)))
 
@@ -80,13 +84,17 @@ class RuntimeExecutor:
         workspace = await self._snapshots.prepare(key, request.layers, lease)
         try:
             mounts = await self._mounts(request, run_dir)
-            code = await self._run_process(_spec(request, run_dir, workspace, mounts, self._defaults), output)
+            spec = _spec(request, run_dir, workspace, mounts, self._defaults)
+            if request.network == "default":
+                spec = replace(spec, endpoints=await self._endpoints.lend(request.key))
+            code = await self._run_process(spec, output)
             if code != 0:
                 raise CommandFailed(" ".join(request.args), code)
             failpoints.hit("build.step.before-commit")
             stubs = {*MOUNT_STUBS, *(mount.target.strip("/") for mount in mounts)}
             return (await self._snapshots.commit(key, lease, stubs=stubs)).diff_id
         finally:
+            self._endpoints.take_back(request.key)
             await self._clean_up(key, run_dir)
 
     async def recover(self) -> None:
@@ -119,7 +127,7 @@ class RuntimeExecutor:
         return record.exit_code
 
     async def _mounts(self, request: ExecRequest, run_dir: str) -> list[MountSpec]:
-        await offload.thread(_write_files, request, run_dir)
+        await offload.thread(_write_files, request, run_dir, self._endpoints.host_gateway)
         mounts = [
             MountSpec("bind", f"/{target}", os.path.join(run_dir, name), ("rbind", "rprivate"))
             for name, target in _OWN_FILES
@@ -170,12 +178,12 @@ async def _stop(task: Task) -> None:
         log.error("build step does not end", container=task.id, error=repr(error))
 
 
-def _write_files(request: ExecRequest, run_dir: str) -> None:
+def _write_files(request: ExecRequest, run_dir: str, gateway: str) -> None:
     for path in (os.path.dirname(run_dir), run_dir):  # makedirs leaves what lies between open
         os.makedirs(path, mode=0o700, exist_ok=path != run_dir)
     is_host = request.network == "host"
     extra = [f"{name}:{address}" for name, address in request.extra_hosts]
-    hosts = etcfiles.hosts(extra, is_host_network=is_host)
+    hosts = etcfiles.hosts(extra, is_host_network=is_host, gateway=gateway)
     hostname = _hostname(request)
     etcfiles.write(os.path.join(run_dir, "hosts"), f"{hosts}127.0.0.1\t{hostname}\n")
     etcfiles.write(os.path.join(run_dir, "hostname"), f"{hostname}\n")
@@ -209,7 +217,7 @@ def _spec(
         log=LogSpec("none", run_dir),
         hostname=_hostname(request),
         mounts=tuple(mounts),
-        network=request.network,
+        network="host" if request.network == "host" else "none",
         cgroup_parent=request.cgroup_parent or defaults.cgroup_parent,
         shm_size_bytes=request.shm_size_bytes or defaults.shm_size_bytes,
         resources=_resources(request.limits, defaults),

@@ -51,6 +51,7 @@ class Endpoints:
         self._exec_root = exec_root
         self._zones = ZoneFiles(exec_root)
         self._last: dict[tuple[str, int], Address] = {}
+        self._lent: dict[str, LiveNetwork] = {}  # to steps of builds, by their keys
         self._ended: list[LivePort] = []  # of containers that are gone; their rules are not yet
 
     @property
@@ -170,6 +171,23 @@ class Endpoints:
             await offload.thread(networks.host.retract, [port.rule() for port in ports])
             del self._ended[: len(ports)]
 
+    async def lend(self, key: str) -> tuple[EndpointSpec, ...]:
+        """An endpoint on the default network for a step of a build; none without such a network."""
+        networks = self._networks
+        if networks is None or not self.has_bridge:
+            return ()
+        async with networks.lock:
+            record = networks.find_named(BRIDGE)
+            if record is None:
+                raise NoSuchNetwork(f"network {BRIDGE} not found")
+            await networks.need_host()
+            live = self._lent[key] = self.allocate([(record, EndpointSettings())])
+        return tuple(item.spec for item in live.endpoints)
+
+    def take_back(self, key: str) -> None:
+        """The step has ended."""
+        self._lent.pop(key, None)
+
     # --- what is given ---
 
     def _plans(self, container: Container) -> list[tuple[NetworkRecord, EndpointSettings]]:
@@ -227,6 +245,8 @@ class Endpoints:
         assert self._networks is not None
         used = self._networks.endpoints_on(record.id)
         taken = {address for _, item in used for address in item.addresses}
+        lent = [item for live in self._lent.values() if (item := live.on(record.id)) is not None]
+        taken |= {address for item in lent for address in item.addresses}
         found = []
         for version, text in ((4, wanted.ipv4_address), (6, wanted.ipv6_address)):
             subnets = [one for one in record.subnets if one.network.version == version]
