@@ -59,7 +59,8 @@ def sweep(root: Path) -> None:
         if not _processes(root):
             break
         time.sleep(0.1)
-    for path in sorted(_cgroups(root), key=len, reverse=True):
+    parents = (os.path.realpath(top) for top in _parents(root))
+    for path in sorted({*_cgroups(root), *parents}, key=len, reverse=True):
         with contextlib.suppress(OSError):
             os.rmdir(path)
     shutil.rmtree(root, ignore_errors=True)
@@ -119,13 +120,17 @@ def _mounts(root: Path) -> list[tuple[int, str]]:
 
 
 def _cgroups(root: Path) -> list[str]:
-    tops = [*_CGROUPS.glob(f"orlop/{root.name}"), *_CGROUPS.glob(f"*/orlop/{root.name}")]
     return [
         path
-        for top in dict.fromkeys(os.path.realpath(top) for top in tops)
+        for top in dict.fromkeys(os.path.realpath(top) for top in _parents(root))
         for path, _, _ in os.walk(top)
         if path != top or _has_processes(top)
     ]
+
+
+def _parents(root: Path) -> list[Path]:
+    """The cgroups that were named to the engine; it leaves them, as dockerd leaves its parents."""
+    return [*_CGROUPS.glob(f"orlop/{root.name}"), *_CGROUPS.glob(f"*/orlop/{root.name}")]
 
 
 def _has_processes(cgroup: str) -> bool:
