@@ -43,6 +43,7 @@ JOBS: dict[str, str] = {
     "layers.verify": "orlop.store.layerjobs:verify",
     "procs.echo": "orlop.procs.selftest:echo",
     "trees.changes": "orlop.store.treejobs:changes",
+    "trees.copy": "orlop.store.treejobs:copy",
     "trees.diff": "orlop.store.treejobs:diff",
     "trees.empty": "orlop.store.treejobs:empty",
     "trees.usage": "orlop.store.treejobs:usage",

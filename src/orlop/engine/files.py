@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from orlop.base.clock import format_rfc3339_nano
 from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
 from orlop.base.ids import SnapshotKey
 from orlop.engine import volume_mounts
+from orlop.engine.jobstreams import bytes_only, feed, stream
 from orlop.engine.launch import MOUNT_STUBS
 from orlop.engine.model import Container, Record
 from orlop.engine.rootview import view_mounts
@@ -24,7 +23,6 @@ from orlop.engine.views import ContainerChange, PathStat
 
 __all__ = ["Files", "go_file_mode"]
 
-_READ = 256 << 10
 # Go's os.FileMode bits
 _GO_BITS = {
     stat.S_IFDIR: 1 << 31,
@@ -81,14 +79,14 @@ class Files:
         facts = await anext(stream)
         assert isinstance(facts, dict), "the stat comes first"
         emit(self._services, container, "archive-path")
-        return _path_stat(facts), _bytes_only(stream)
+        return _path_stat(facts), bytes_only(stream)
 
     async def export(self, container: Container) -> AsyncIterator[bytes]:
         """A tar stream of the root without what is mounted in it."""
         stream = self._stream(container, "files.export", {}, "/", own_root=True)
         await anext(stream)
         emit(self._services, container, "export")
-        return _bytes_only(stream)
+        return bytes_only(stream)
 
     async def extract(
         self,
@@ -103,44 +101,19 @@ class Files:
         """Unpack a tar stream into a directory of the container."""
         if container.record.host.readonly_rootfs and not self._is_in_volume(container, path):
             raise ReadOnlyRoot("container rootfs is marked read-only")
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
         payload: dict[str, Any] = {"path": _absolute(path), "keeps_kinds": keeps_kinds}
         if takes_user and container.record.config.user:  # without one, owners are as in the archive
             payload["user"] = container.record.config.user
-        try:
-            async with self._view(container) as view:
-                payload["root"] = view
-                with _translated(asked, path):
-                    await self._feed(ours, theirs, payload, chunks)
-        finally:
-            ours.close()
-            theirs.close()
+        async with self._view(container) as view:
+            payload["root"] = view
+            with _translated(asked, path):
+                await feed(self._services, "files.extract", payload, chunks)
         emit(self._services, container, "extract-to-dir")
 
     async def changes(self, container: Container) -> list[ContainerChange]:
         """What differs from the image."""
         found = await self._services.snapshots.changes(SnapshotKey(container.id), stubs=MOUNT_STUBS)
         return [ContainerChange(change.path, change.kind.value) for change in found]
-
-    async def _feed(
-        self,
-        ours: socket.socket,
-        theirs: socket.socket,
-        payload: dict[str, Any],
-        chunks: AsyncIterator[bytes],
-    ) -> None:
-        job = self._services.background.spawn(
-            _as_result(self._services.workers.run("files.extract", payload, fds=[theirs.fileno()])),
-            name="extract",
-        )
-        try:
-            await _send_all(ours, chunks, job)
-            error = await job
-            if error is not None:
-                raise error
-        finally:
-            job.cancel()
 
     async def _stream(
         self,
@@ -151,45 +124,15 @@ class Files:
         *,
         asked: str = "",
         own_root: bool = False,
-    ) -> AsyncIterator[bytes | dict[str, Any]]:
+    ) -> AsyncGenerator[bytes | dict[str, Any], None]:
         """Run a job that writes to a socket: its first report, then its bytes."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        loop = asyncio.get_running_loop()
-        first: asyncio.Future[dict[str, Any]] = loop.create_future()
-
-        def reported(value: dict[str, Any]) -> None:
-            theirs.close()  # the worker has its own copy: its end is now the end of the stream
-            if not first.done():
-                first.set_result(value)
-
-        try:
-            async with self._view(container, own_root=own_root) as view:
-                payload["root"] = view
-                task = self._services.background.spawn(
-                    _as_result(
-                        self._services.workers.run(job, payload, fds=[theirs.fileno()], progress=reported)
-                    ),
-                    name=job,
-                )
-                try:
-                    waiting: tuple[asyncio.Future[Any], ...] = (task, first)
-                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    if not first.done():
-                        with _translated(asked, path):
-                            raise await task or InvalidInput("the worker gave no answer")
-                    yield first.result()
-                    while chunk := await loop.sock_recv(ours, _READ):
-                        yield chunk
-                    error = await task
-                    if error is not None:
-                        raise error
-                finally:
-                    task.cancel()
-        finally:
-            first.cancel()
-            ours.close()
-            theirs.close()
+        async with self._view(container, own_root=own_root) as view:
+            payload["root"] = view
+            async with aclosing(
+                stream(self._services, job, payload, lambda: _translated(asked, path))
+            ) as found:
+                async for item in found:
+                    yield item
 
     @asynccontextmanager
     async def _view(self, container: Container, *, own_root: bool = False) -> AsyncIterator[dict[str, Any]]:
@@ -247,42 +190,6 @@ class _translated:  # noqa: N801 - reads as a statement
             raise NotFound(
                 f"Could not find the file {self._path[:300]} in container {self._asked[:100]}"
             ) from error
-
-
-async def _as_result(work: Any) -> OrlopError | None:
-    """The error of a job as its value, so that whoever awaits it decides."""
-    try:
-        await work
-    except OrlopError as error:
-        return error
-    return None
-
-
-async def _send_all(
-    sock: socket.socket, chunks: AsyncIterator[bytes], job: asyncio.Task[OrlopError | None]
-) -> None:
-    """Send until the end or until the job has ended early."""
-    loop = asyncio.get_running_loop()
-    async for chunk in chunks:
-        sending = asyncio.ensure_future(loop.sock_sendall(sock, chunk))  # noqa: TID251 - awaited right below
-        waiting: tuple[asyncio.Future[Any], ...] = (sending, job)
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if job.done():
-            sending.cancel()
-            return
-        await sending
-    sock.shutdown(socket.SHUT_WR)
-
-
-async def _bytes_only(stream: AsyncIterator[bytes | dict[str, Any]]) -> AsyncIterator[bytes]:
-    try:
-        async for item in stream:
-            if isinstance(item, bytes):
-                yield item
-    finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def _absolute(path: str) -> str:

@@ -40,10 +40,12 @@ def open_root(view: Mapping[str, Any]) -> RootedDir:
     """The root that the payload describes; the caller closes it.
 
     Args:
-        view: `pid` of a running container (`is_mapped`: with a user namespace); or `lowers`, `upper`,
-            `work` (both None for a read-only view), and `mounts`: source, target, is_read_only of what
-            lies on top.
+        view: `directory` of ours that is the whole root; or `pid` of a running container (`is_mapped`: with
+            a user namespace); or `lowers`, `upper`, `work` (both None for a read-only view), and `mounts`:
+            source, target, is_read_only of what lies on top.
     """
+    if directory := view.get("directory"):
+        return RootedDir(os.open(str(directory), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
     pid = view.get("pid")
     if pid:
         root = _root_of(int(pid))

@@ -16,10 +16,11 @@ from typing import Any
 from orlop.kernel.filesystems import overlay_fd
 from orlop.store.stubs import Stubs
 from orlop.store.treechanges import find_changes
+from orlop.store.treecopy import copy_tree
 from orlop.store.treediff import TreeDiff
 from orlop.store.treewalk import DIRECTORY, Keep, list_directory, walk
 
-__all__ = ["JOBS", "changes", "diff", "empty", "usage"]
+__all__ = ["JOBS", "changes", "copy", "diff", "empty", "usage"]
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -53,6 +54,13 @@ def changes(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str
     (upper,) = fds
     with _merged(payload["lowers"]) as lower:
         return {"changes": find_changes(upper, lower, _keep(payload, lower))}
+
+
+def copy(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """Copy what is in a directory into an empty one, see `treecopy`. fds: source, target. Result: `count`."""
+    del payload, report
+    source, target = fds
+    return {"count": copy_tree(source, target)}
 
 
 def usage(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
@@ -143,5 +151,11 @@ def _keep(payload: dict[str, Any], lower: int) -> Keep | None:
     return Stubs(map(os.fsencode, paths), lower).without if paths else None
 
 
-JOBS = {"trees.diff": diff, "trees.changes": changes, "trees.usage": usage, "trees.empty": empty}
+JOBS = {
+    "trees.diff": diff,
+    "trees.changes": changes,
+    "trees.copy": copy,
+    "trees.usage": usage,
+    "trees.empty": empty,
+}
 """What the zygote's table (and `InlineWorkers` in tests) takes over."""
