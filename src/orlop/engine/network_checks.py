@@ -15,7 +15,7 @@ from orlop.network.ipam import Network, Pool, Subnet, check_overlap, choose_subn
 
 __all__ = ["DriverMissing", "NetworkForbidden", "check_request", "decide"]
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}\Z")
+_NAME = re.compile(r"(?=.*\S)[^/\x00-\x1f\x7f]{1,255}\Z")  # dockerd takes any name that is not blank
 _INTERFACE = re.compile(r"[^/\s:\0]{1,15}\Z")
 _SWITCHES = frozenset({"true", "false", "t", "f", "1", "0"})
 _PREFIX = "com.docker.network."
@@ -47,7 +47,9 @@ def check_request(request: NetworkCreateRequest) -> None:
     if name in _RESERVED:
         raise NetworkForbidden(f"operation is not permitted on predefined {name} network")
     if not _NAME.match(name):
-        raise InvalidInput(f"invalid network name {name[:100]!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+        raise InvalidInput(
+            f"invalid network name {name[:100]!r}: it is blank, too long, or has a slash in it"
+        )
     _check_driver(request.driver or BRIDGE)
     if request.config_only or (request.config_from and request.config_from.network) or request.ingress:
         raise DriverMissing("configuration and ingress networks belong to Swarm, which is not part of Orlop")

@@ -65,8 +65,18 @@ class ZoneFiles:
             return None
         leads_out = any(item.spec.gateways for item in (container.network or NOTHING).endpoints)
         return NameServerSpec(
-            tuple(self.path(item.network_id) for item in endpoints), tuple(servers) if leads_out else ()
+            tuple(self.path(item.network_id) for item in endpoints),
+            tuple(servers) if leads_out else (),
+            _links(container),
         )
+
+
+def _links(container: Container) -> dict[str, str]:
+    """`--link NAME:ALIAS`, and the same of single networks."""
+    wishes = networks_of(container.record).values()
+    texts = [*(container.record.host.links or ()), *(text for wish in wishes for text in wish.links or ())]
+    pairs = [text.partition(":")[::2] for text in texts]
+    return {(alias or name).lstrip("/").lower(): name.lstrip("/").lower() for name, alias in pairs}
 
 
 def host_servers(resolv_conf: str) -> tuple[str, ...]:

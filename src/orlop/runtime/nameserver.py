@@ -67,6 +67,7 @@ class NameServer:
         self._loop = loop
         self._zones = Zones(spec.zones)
         self._upstreams = spec.upstreams
+        self._links = spec.links
         self._under_way: set[_Forwarded] = set()
         self._connections: set[_Connection] = set()
         self._turn = 0
@@ -91,6 +92,7 @@ class NameServer:
         """The container has come to other networks."""
         self._zones.use(spec.zones)
         self._upstreams = spec.upstreams
+        self._links = spec.links
 
     def close(self) -> None:
         """Let go of everything; may be repeated."""
@@ -152,7 +154,7 @@ class NameServer:
             address = dns.address_of_pointer(query.name)
             name = self._zones.name_of(address) if address is not None else ""
             return dns.pointer_record(query, name, _TTL_S) if name else None
-        found = self._zones.addresses(query.name)
+        found = self._zones.addresses(self._links.get(query.name, query.name))
         if not found:
             return None
         self._turn += 1

@@ -223,10 +223,12 @@ class NameServerSpec:
     """What the container's own name server knows: files of its networks' names, and whom it asks for others.
 
     `zones` are paths (see `zones.py`); without `upstreams`, as on an internal network, it asks nobody.
+    `links` are names that only this container has for others: `db` leads where `postgres` does.
     """
 
     zones: tuple[str, ...]
     upstreams: tuple[str, ...] = ()
+    links: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

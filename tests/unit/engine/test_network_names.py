@@ -49,6 +49,14 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
         assert json.load(file) == {"names": {}, "pointers": {}}
 
 
+def test_a_link_is_a_name_of_its_own_for_somebody_else(tmp_path):
+    container, _ = user("client", "10.9.0.2")
+    wish = EndpointSettings(links=("Postgres:DB", "web"))
+    container.record.networking = NetworkingConfig({"front": wish})
+
+    assert ZoneFiles(str(tmp_path)).spec(container, ()).links == {"db": "postgres", "web": "web"}
+
+
 def test_who_has_no_way_out_asks_nobody(tmp_path):
     zones = ZoneFiles(str(tmp_path))
 

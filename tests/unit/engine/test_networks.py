@@ -121,8 +121,8 @@ async def test_the_default_network_follows_the_flags_and_keeps_its_id(made):
 
 @pytest.mark.parametrize(
     ("request_", "error", "text"),
-    [(wish("bridge"), NetworkForbidden, "predefined bridge"), (wish("none"), NetworkForbidden, "predefined"), (wish(""), InvalidInput, "invalid network name"),
-     (wish("a b"), InvalidInput, "invalid network name"), (wish("a/b"), InvalidInput, "name"), (wish("a\n"), InvalidInput, "name"), (wish("x" * 256), InvalidInput, "name"),
+    [(wish("bridge"), NetworkForbidden, "predefined bridge"), (wish("none"), NetworkForbidden, "predefined"), (wish(""), InvalidInput, "invalid network name"), (wish(" "), InvalidInput, "invalid network name"),
+     (wish("a/b"), InvalidInput, "name"), (wish("a\n"), InvalidInput, "name"), (wish("x" * 256), InvalidInput, "name"),
      (wish(driver="host"), NetworkForbidden, 'only one instance of "host" network is allowed'), (wish(driver="null"), NetworkForbidden, "only one"),
      (wish(driver="macvlan"), DriverMissing, "macvlan"), (wish(driver="weave"), NotFound, 'plugin "weave" not found'),
      (wish(config_only=True), DriverMissing, "Swarm"), (wish(scope="swarm"), InvalidInput, "scope"), (wish(enable_ipv4=False), InvalidInput, "IPv4 or IPv6"),

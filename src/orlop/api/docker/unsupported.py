@@ -1,5 +1,7 @@
 """Operations of the Engine API that are known and not served: 501 with the reason.
 
+Those of a swarm are answered as by a dockerd that is in none, with 503: clients know what to make of that.
+
 The same rows are the page docs/reference/unsupported.md; a house test keeps them equal, and
 checks that every operation of the API is either routed or here.
 """
@@ -34,6 +36,7 @@ class Unsupported:
 
 
 _SWARM = "Swarm mode is not part of Orlop"
+_STARTS_A_SWARM = ("SwarmInit", "SwarmJoin")
 _PLUGINS = "managed plugins are not part of Orlop"
 _BUILDKIT = "BuildKit's protocol comes later; builds go through POST /build"
 
@@ -94,6 +97,8 @@ def unsupported_routes() -> tuple[Route, ...]:
 
 def _explain(row: Unsupported) -> Handler:
     async def handler(_engine: object, _request: Request) -> Answer:
+        if row.reason == _SWARM and row.operation not in _STARTS_A_SWARM:
+            raise NotServed(f"This node is not part of a swarm: {row.reason}", http_status=503)
         raise NotServed(f"{row.operation} is not supported: {row.reason}")
 
     return handler
