@@ -16,14 +16,13 @@ from orlop.engine.lifecycle import NotPossible, Status
 from orlop.engine.model import Container
 from orlop.engine.network_checks import NetworkForbidden
 from orlop.engine.network_model import (
-    BRIDGE,
     NOTHING,
     ConnectRequest,
     DisconnectRequest,
     LiveNetwork,
     NetworkRecord,
 )
-from orlop.engine.network_wishes import is_bridged, networks_of, with_networks
+from orlop.engine.network_wishes import checked_wish, is_bridged, networks_of, with_networks
 from orlop.engine.networks import Networks, NoSuchNetwork
 from orlop.engine.requests import EndpointSettings
 from orlop.engine.services import Services
@@ -70,9 +69,9 @@ class Connections:
         async with container.lock:
             _check_mode(container, name)
             network = self._named(name)
-            _check_wish(network, settings)
+            settings = checked_wish(name, settings)
             wishes = networks_of(container.record)
-            wishes[name] = _kept(settings)
+            wishes[name] = settings
             if container.task is None:
                 await self._services.catalog.update(container, with_networks(container.record, wishes))
             else:
@@ -203,21 +202,3 @@ def _check_mode(container: Container, name: str) -> None:
             "container cannot be connected to multiple networks with one of the networks in private "
             "(none) mode"
         )
-
-
-def _check_wish(network: NetworkRecord, settings: EndpointSettings) -> None:
-    ipam = settings.ipam_config
-    if network.name == BRIDGE and ipam is not None and (ipam.ipv4_address or ipam.ipv6_address):
-        raise InvalidInput("user specified IP address is supported on user defined networks only")
-
-
-def _kept(settings: EndpointSettings) -> EndpointSettings:
-    """What was asked for, without anything that a client copied from an inspect."""
-    return EndpointSettings(
-        ipam_config=settings.ipam_config,
-        links=settings.links,
-        aliases=settings.aliases,
-        mac_address=settings.mac_address,
-        driver_opts=settings.driver_opts,
-        gw_priority=settings.gw_priority,
-    )

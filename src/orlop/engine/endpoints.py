@@ -16,18 +16,19 @@ from contextlib import suppress
 from dataclasses import replace
 
 from orlop.aio import offload
-from orlop.base import failpoints, ids, log
+from orlop.base import failpoints, log
 from orlop.base.errors import OrlopError
 from orlop.engine import hostports
+from orlop.engine.allocation import Allocator
 from orlop.engine.model import Container
 from orlop.engine.network_model import BRIDGE, NOTHING, LiveEndpoint, LiveNetwork, LivePort, NetworkRecord
 from orlop.engine.network_names import ZoneFiles
 from orlop.engine.network_wishes import is_bridged, networks_of
 from orlop.engine.networks import Networks, NoSuchNetwork
 from orlop.engine.portmap import PortInUse, PortWish, choose_ports, read_wishes
-from orlop.engine.requests import EndpointSettings, IpamConfig
+from orlop.engine.requests import EndpointSettings
 from orlop.network.host import PortTaken
-from orlop.network.ipam import Address, NoAddressLeft, Subnet, choose_address, mac_of
+from orlop.network.ipam import Address
 from orlop.runtime.contract import Task
 from orlop.runtime.spec import EndpointSpec, NameServerSpec
 from orlop.wire import gojson
@@ -50,7 +51,7 @@ class Endpoints:
         self._networks = networks
         self._exec_root = exec_root
         self._zones = ZoneFiles(exec_root)
-        self._last: dict[tuple[str, int], Address] = {}
+        self._allocator = Allocator(self._taken)
         self._lent: dict[str, LiveNetwork] = {}  # to steps of builds, by their keys
         self._ended: list[LivePort] = []  # of containers that are gone; their rules are not yet
 
@@ -207,74 +208,14 @@ class Endpoints:
         self, plans: Sequence[tuple[NetworkRecord, EndpointSettings]], have: LiveNetwork = NOTHING
     ) -> LiveNetwork:
         """Endpoints for these networks beside those that a container has; the lock is held."""
-        leads_out = any(item.spec.gateways for item in have.endpoints)
-        endpoints = list(have.endpoints)
-        for record, settings in plans:
-            is_way_out = not leads_out and not record.internal
-            endpoints.append(self._endpoint(record, settings, endpoints, is_way_out=is_way_out))
-            leads_out = leads_out or is_way_out
-        return replace(have, endpoints=tuple(endpoints))
+        return self._allocator.allocate(plans, have)
 
-    def _endpoint(
-        self,
-        record: NetworkRecord,
-        settings: EndpointSettings,
-        others: Iterable[LiveEndpoint],
-        *,
-        is_way_out: bool,
-    ) -> LiveEndpoint:
-        chosen = self._addresses(record, settings.ipam_config or IpamConfig())
-        gateways = tuple(str(subnet.gateway) for subnet, _ in chosen if subnet.gateway is not None)
-        names = {item.spec.name for item in others}
-        endpoint_id = ids.new_hex_id()
-        first = chosen[0][1]
-        spec = EndpointSpec(
-            id=endpoint_id,
-            name=next(name for number in range(len(names) + 1) if (name := f"eth{number}") not in names),
-            host_name=f"veth{endpoint_id[:11]}",
-            bridge=record.bridge,
-            mac=settings.mac_address or mac_of(first).hex(":"),
-            addresses=tuple(f"{address}/{subnet.network.prefixlen}" for subnet, address in chosen),
-            gateways=gateways if is_way_out else (),
-            mtu=record.mtu,
-            is_isolated=not record.has_icc,
-        )
-        return LiveEndpoint(record.id, record.name, spec, gateways)
-
-    def _addresses(self, record: NetworkRecord, wanted: IpamConfig) -> list[tuple[Subnet, Address]]:
+    def _taken(self, network_id: str) -> set[Address]:
+        """Addresses that containers and steps of builds have on a network."""
         assert self._networks is not None
-        used = self._networks.endpoints_on(record.id)
-        taken = {address for _, item in used for address in item.addresses}
-        lent = [item for live in self._lent.values() if (item := live.on(record.id)) is not None]
-        taken |= {address for item in lent for address in item.addresses}
-        found = []
-        for version, text in ((4, wanted.ipv4_address), (6, wanted.ipv6_address)):
-            subnets = [one for one in record.subnets if one.network.version == version]
-            if subnets:
-                found.append(self._address(record.id, subnets, taken, text))
-        return found
-
-    def _address(
-        self, network_id: str, subnets: Sequence[Subnet], taken: set[Address], wanted: str
-    ) -> tuple[Subnet, Address]:
-        version = subnets[0].network.version
-        after = self._last.get((network_id, version))
-        failure: OrlopError | None = None
-        for subnet in subnets:
-            try:
-                address = choose_address(subnet, taken, wanted, after)
-            except NoAddressLeft as error:
-                failure = failure or error
-            except OrlopError as error:
-                failure = error
-                if wanted and subnet is subnets[-1]:
-                    raise
-            else:
-                if not wanted:
-                    self._last[network_id, version] = address
-                return subnet, address
-        assert failure is not None
-        raise failure
+        used = [item for _, item in self._networks.endpoints_on(network_id)]
+        lent = [item for live in self._lent.values() if (item := live.on(network_id)) is not None]
+        return {address for item in (*used, *lent) for address in item.addresses}
 
     # --- ports ---
 

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from orlop.base.errors import InvalidInput
+from orlop.engine.hostconfig import check_words
 from orlop.engine.model import Container, Record
 from orlop.engine.network_model import BRIDGE, NOTHING, LiveEndpoint, LiveNetwork
 from orlop.engine.requests import (
@@ -20,6 +22,7 @@ from orlop.engine.requests import (
 )
 
 __all__ = [
+    "checked_wish",
     "dns_names",
     "endpoint_settings",
     "host_lines",
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 _EMPTY = EndpointSettings()
+_MAC = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}\Z")  # of one interface, not of a group
 
 
 def is_bridged(mode: str) -> bool:
@@ -77,10 +81,30 @@ def with_wishes(
         given.setdefault(own, _EMPTY)
     if config.mac_address and own in given and not given[own].mac_address:
         given[own] = replace(given[own], mac_address=config.mac_address)
-    default = given.get(BRIDGE, _EMPTY).ipam_config
-    if default is not None and (default.ipv4_address or default.ipv6_address):
+    return NetworkingConfig({name: checked_wish(name, wish) for name, wish in given.items()})
+
+
+def checked_wish(name: str, wish: EndpointSettings) -> EndpointSettings:
+    """What is asked of one network, without anything that a client copied from an inspect.
+
+    Raises:
+        InvalidInput: with dockerd's texts.
+    """
+    ipam = wish.ipam_config
+    if name == BRIDGE and ipam is not None and (ipam.ipv4_address or ipam.ipv6_address):
         raise InvalidInput("user specified IP address is supported on user defined networks only")
-    return NetworkingConfig(dict(given))
+    mac = wish.mac_address.lower().replace("-", ":")
+    if mac and not _MAC.match(mac):
+        raise InvalidInput(f"invalid MAC address: {wish.mac_address[:60]}")
+    check_words(*(wish.aliases or ()))
+    return EndpointSettings(
+        ipam_config=ipam,
+        links=wish.links,
+        aliases=wish.aliases,
+        mac_address=mac,
+        driver_opts=wish.driver_opts,
+        gw_priority=wish.gw_priority,
+    )
 
 
 def with_networks(record: Record, networks: Mapping[str, EndpointSettings]) -> Record:

@@ -35,11 +35,12 @@ from orlop.engine.network_model import (
     NetworkUser,
     NetworkView,
 )
+from orlop.engine.network_rows import all_rows, delete_row, replace_row
 from orlop.engine.network_settings import NetworkSettings
 from orlop.engine.network_views import FILTER_KEYS, AnyNetwork, BuiltIn, is_custom, passes, view
 from orlop.network.contract import BridgeSpec, PortRule
 from orlop.network.ipam import Network
-from orlop.store.db import Database, Tx
+from orlop.store.db import Database
 from orlop.wire import gojson
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Networks:
 
     async def load(self) -> None:
         """Read the rows; the default network gets one when it has none."""
-        for network_id, document in await self._db.read(_all_rows):
+        for network_id, document in await self._db.read(all_rows):
             try:
                 self._by_id[network_id] = gojson.decode(NetworkRecord, document.encode())
             except OrlopError as error:
@@ -154,7 +155,7 @@ class Networks:
             decide_default, old, self.settings, self._place, [*taken, *foreign], self._clock.now_ns()
         )
         if new != old:
-            await self._db.write(_replace_row(new, old.id if old else ""))
+            await self._db.write(replace_row(new, old.id if old else ""))
             if old is not None:
                 del self._by_id[old.id]
         self._by_id[new.id] = new
@@ -306,7 +307,7 @@ class Networks:
             if any(item.name == request.name for item in self._all()):
                 raise NetworkExists(f"network with name {request.name} already exists")
             record = await self._decide(request)
-            await self._db.write(_replace_row(record))
+            await self._db.write(replace_row(record))
             failpoints.hit("network.create.row-written")
             try:
                 if self._is_installed:
@@ -316,7 +317,7 @@ class Networks:
                     await self.install()
             except BaseException:
                 self._by_id.pop(record.id, None)
-                await self._db.write(_delete_row(record.id), frees_space=True)
+                await self._db.write(delete_row(record.id), frees_space=True)
                 raise
         self.emit(record, "create")
         return NetworkCreated(record.id)
@@ -358,7 +359,7 @@ class Networks:
                 )
             await offload.thread(self.host.remove_bridge, network.spec())
             failpoints.hit("network.remove.before-row")
-            await self._db.write(_delete_row(network.id), frees_space=True)
+            await self._db.write(delete_row(network.id), frees_space=True)
             del self._by_id[network.id]
         self.emit(network, "destroy")
 
@@ -392,23 +393,3 @@ class Networks:
         """Publish an event of a network."""
         values = {**attributes, "name": network.name, "type": network.driver}
         self._events.publish("network", action, network.id, values)
-
-
-def _all_rows(tx: Tx) -> list[tuple[str, str]]:
-    return [
-        (row[0], row[1]) for row in tx.execute("SELECT id, document FROM network ORDER BY created_ns, id")
-    ]
-
-
-def _replace_row(record: NetworkRecord, old_id: str = "") -> Callable[[Tx], None]:
-    row = (record.id, record.name, record.created_ns, gojson.encode(record).decode())
-
-    def work(tx: Tx) -> None:
-        tx.execute("DELETE FROM network WHERE id = ?", (old_id or record.id,))
-        tx.execute("INSERT INTO network VALUES (?, ?, ?, ?)", row)
-
-    return work
-
-
-def _delete_row(network_id: str) -> Callable[[Tx], None]:
-    return lambda tx: tx.execute("DELETE FROM network WHERE id = ?", (network_id,)).close()
