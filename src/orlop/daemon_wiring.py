@@ -61,6 +61,7 @@ from orlop.engine.stopping import Stopper
 from orlop.engine.summaries import ListOptions
 from orlop.engine.system import System, SystemSettings, SystemSources, driver_status
 from orlop.engine.userns import UserMaps, read_settings
+from orlop.engine.volume_copies import VolumeCopies
 from orlop.engine.volumes import Volumes
 from orlop.images.budget import parse_budget
 from orlop.images.removal import ImageUser
@@ -169,6 +170,7 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote], outsid
         containers=containers,
         execs=execs,
         volumes=services.volumes,
+        volume_copies=VolumeCopies(services),
         images=images,
         budget=_budget(settings, services, store, images),
         repairs=Repairs(settings.data_root, store.images, store.blobs, store.layers, store.leases, registry),

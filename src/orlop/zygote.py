@@ -33,6 +33,7 @@ JOBS: dict[str, str] = {
     "files.copy-up": "orlop.engine.copyup:copy_up",
     "files.export": "orlop.engine.copyjobs:export",
     "files.extract": "orlop.engine.copyjobs:extract",
+    "files.list": "orlop.engine.copyjobs:list_files",
     "files.stat": "orlop.engine.copyjobs:stat_path",
     "images.attach": "orlop.store.hostmountjobs:attach_tree",
     "images.detach": "orlop.store.hostmountjobs:detach_tree",

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from support import orlopd
+
 RUN = ("run", "--rm", "--network", "none")
 
 
@@ -246,3 +248,90 @@ def test_an_option_reaches_only_the_top_of_a_bind(engine, tmp_path):
     )
     text = refusal(engine, *RUN, "-v", "vol:/x", "-v", f"{tmp_path}:/x", "busybox")
     assert "Duplicate mount point: /x" in text
+
+
+def test_a_volume_goes_out_as_an_archive_and_comes_back(engine, tmp_path):
+    sh(
+        engine,
+        "-v",
+        "data:/d",
+        "mkdir /d/sub; echo x > /d/sub/f; ln /d/sub/f /d/g; chown 7:8 /d/g; ln -s /etc /d/l",
+    )
+    archive = tmp_path / "data.tar"
+
+    engine.orlop("volume", "export", "-o", archive, "data")
+    assert engine.orlop("volume", "import", "-i", archive, "back").stdout == "back\n"
+
+    look = "cd /d; cat sub/f; stat -c '%u:%g %h' g; readlink l"
+    assert sh(engine, "-v", "back:/d", look) == sh(engine, "-v", "data:/d", look) == "x\n7:8 2\n/etc\n"
+    part = engine.orlop("volume", "export", "--path", "sub", "data", input=b"").stdout
+    assert b"sub/f" in part
+    listing = engine.orlop("volume", "browse", "data").stdout
+    assert "lrwxrwxrwx" in listing
+    assert "sub" in listing
+
+
+def test_an_archive_that_is_none_leaves_no_volume(engine):
+    answer = engine.orlop("volume", "import", "fresh", input=b"no tar at all" * 100, check=False)
+
+    assert answer.returncode != 0
+    assert engine.docker("volume", "ls", "-q").stdout == ""
+
+
+def test_volumes_are_cloned_renamed_and_kept_as_snapshots(engine):
+    engine.docker("volume", "create", "--label", "team=a", "data")
+    sh(engine, "-v", "data:/d", "echo one > /d/f; chown 5:6 /d/f; chmod 4751 /d/f")
+
+    assert engine.orlop("volume", "clone", "data", "copy").stdout == "copy\n"
+    sh(engine, "-v", "data:/d", "echo two > /d/f")
+    assert sh(engine, "-v", "copy:/d", "cat /d/f; stat -c '%a %u:%g' /d/f") == "one\n4751 5:6\n"
+    assert json.loads(engine.docker("volume", "inspect", "copy").stdout)[0]["Labels"] == {"team": "a"}
+    text = engine.orlop("volume", "clone", "data", "copy", check=False).stderr
+    assert 'volume "copy" already exists' in text
+
+    name = engine.orlop("volume", "snapshot", "data").stdout.strip()
+    assert name.startswith("data-2")
+    labels = json.loads(engine.docker("volume", "inspect", name).stdout)[0]["Labels"]
+    assert labels == {"team": "a", "orlop.snapshot-of": "data"}
+
+    engine.orlop("volume", "rename", "copy", "other")
+    assert sh(engine, "-v", "other:/d", "cat /d/f") == "one\n"
+    engine.docker("create", "--network", "none", "-v", "other:/d", "busybox")
+    text = engine.orlop("volume", "rename", "other", "third", check=False).stderr
+    assert "rename other: volume is in use" in text
+    assert engine.orlop("volume", "ls", "-q").stdout.split() == ["data", name, "other"]
+
+
+def test_a_volume_that_is_a_mount_is_exported_and_cloned_with_what_is_mounted(engine, tmp_path):
+    (tmp_path / "f").write_text("mine")
+    engine.docker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={tmp_path}", "mine")
+
+    assert b"mine" in engine.orlop("volume", "export", "mine", input=b"").stdout
+    engine.orlop("volume", "clone", "mine", "own")
+
+    assert sh(engine, "-v", "own:/d", "cat /d/f; touch /d/g") == "mine"
+    assert not (tmp_path / "g").exists()
+    wait_mounts(engine)
+
+
+@pytest.mark.parametrize(
+    ("point", "verb", "left"),
+    [
+        ("volume.clone.copied", ("clone", "data", "new"), ["data"]),
+        ("volume.clone.before-row", ("clone", "data", "new"), ["data"]),
+        ("volume.rename.both-rows", ("rename", "data", "new"), ["data"]),
+        ("volume.rename.moved", ("rename", "data", "new"), ["new"]),
+    ],
+)
+def test_an_engine_killed_in_between_leaves_all_or_nothing(point, verb, left):
+    with orlopd.Orlopd(environ={"ORLOP_FAILPOINTS": f"{point}=crash"}) as engine:
+        engine.docker("volume", "create", "data")
+        (data_of(engine, "data") / "f").write_text("kept")
+        engine.orlop("volume", *verb, check=False)
+        engine.process.wait(20)
+        engine.environ = {}
+        engine.start()
+
+        assert engine.docker("volume", "ls", "-q").stdout.split() == left
+        assert sorted(path.name for path in (engine.data_root / "volumes").iterdir()) == left
+        assert (data_of(engine, left[0]) / "f").read_text() == "kept"

@@ -27,6 +27,7 @@ from orlop.api.docker import (
     networks,
     remote_images,
     system,
+    volume_extensions,
     volumes,
     websockets,
 )
@@ -67,6 +68,7 @@ def build_routes() -> tuple[Route, ...]:
         build,
         networks,
         volumes,
+        volume_extensions,
     )
     return (*chain.from_iterable(noun.ROUTES for noun in nouns), *unsupported_routes())
 

@@ -65,6 +65,20 @@ VERBS: dict[str, tuple[str, str]] = {
     "unpause": ("state", "Unpause all processes within one or more containers"),
     "update": ("update", "Update configuration of one or more containers"),
     "version": ("version", "Show the Orlop version information"),
+    "volume-browse": ("volume_copy", "volume browse: list the files in a volume"),
+    "volume-clone": ("volume_copy", "volume clone: copy a volume into a new one"),
+    "volume-create": ("volume", "volume create: create a volume"),
+    "volume-export": ("volume_copy", "volume export: write the files of a volume as a tar archive"),
+    "volume-import": ("volume_copy", "volume import: unpack a tar archive into a volume"),
+    "volume-inspect": ("volume", "volume inspect: display detailed information on one or more volumes"),
+    "volume-ls": ("volume", "volume ls: list volumes"),
+    "volume-prune": ("volume", "volume prune: remove unused local volumes"),
+    "volume-rename": ("volume_copy", "volume rename: rename a volume that no container refers to"),
+    "volume-rm": ("volume", "volume rm: remove one or more volumes"),
+    "volume-snapshot": (
+        "volume_copy",
+        "volume snapshot: copy a volume, named after the time",
+    ),
     "wait": ("wait", "Block until containers stop, then print their exit codes"),
 }
 
@@ -85,6 +99,14 @@ GROUPS: dict[str, dict[str, str]] = {
         for name in ("attestations", "diff", "gc", "layers", "mount", "pin", "unmount", "unpin")
     }
     | {name: name for name in ("copy", "delete-remote", "referrers", "tags")},
+    "volume": {
+        name: f"volume-{name}"
+        for name in (
+            *("browse", "clone", "create", "export", "import", "inspect", "ls", "prune", "rename", "rm"),
+            "snapshot",
+        )
+    }
+    | {"list": "volume-ls", "remove": "volume-rm"},
 }
 
 ALIASES: dict[str, str] = {"list": "ps"}

@@ -7,6 +7,7 @@ at the end of a path.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
@@ -23,7 +24,7 @@ from orlop.wire.tar import TarFeed
 from orlop.wire.tarheader import EntryKind, TarEntry
 from orlop.wire.tarwrite import END, encode_header, padding
 
-__all__ = ["archive", "export", "extract", "stat_path"]
+__all__ = ["archive", "export", "extract", "list_files", "stat_path"]
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -31,6 +32,7 @@ _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 18
 _SEND = 1 << 20
 _MAX_ACCOUNTS = 1 << 20
+_MAX_LISTED = 10_000
 _KINDS = {
     stat.S_IFREG: EntryKind.FILE,
     stat.S_IFDIR: EntryKind.DIRECTORY,
@@ -134,6 +136,37 @@ def export(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str,
             os.close(fd)
         writer.end()
     return {}
+
+
+def list_files(payload: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
+    """The entries of the directory `path`, or the file itself, as `entries`."""
+    path = str(payload["path"])
+    with open_root(payload["root"]) as root:
+        facts = _stat(root, path)
+        if not stat.S_ISDIR(facts["mode"]):
+            return {"entries": [_row(facts)]}
+        names = sorted(os.fsdecode(name) for name in root.names(path))
+        if len(names) > _MAX_LISTED:
+            raise BadPath(f"more than {_MAX_LISTED} files in {path[:300]}: take an archive instead")
+        return {"entries": list(_rows(root, path, names))}
+
+
+def _rows(root: RootedDir, path: str, names: list[str]) -> Iterator[dict[str, Any]]:
+    for name in names:
+        with contextlib.suppress(NoSuchPath):  # it is a live tree
+            yield _row(_stat(root, posixpath.join(path, name)))
+
+
+def _row(facts: dict[str, Any]) -> dict[str, Any]:
+    kind = _KINDS.get(stat.S_IFMT(facts["mode"]))
+    return {
+        "Name": facts["name"],
+        "Kind": kind.name.lower() if kind else "socket",
+        "Mode": stat.filemode(facts["mode"]),
+        "Size": facts["size"],
+        "ModifiedNs": facts["mtime_ns"],
+        "LinkTarget": facts["link_target"],
+    }
 
 
 class _Writer:

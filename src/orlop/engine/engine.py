@@ -16,6 +16,7 @@ from orlop.engine.events import EventBus
 from orlop.engine.execs import Execs
 from orlop.engine.networks import Networks
 from orlop.engine.stats_history import StatsHistory
+from orlop.engine.volume_copies import VolumeCopies
 from orlop.engine.volumes import Volumes
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Engine:
     containers: Containers
     execs: Execs
     volumes: Volumes
+    volume_copies: VolumeCopies
     networks: Networks
     connections: Connections
     images: Images

@@ -22,7 +22,7 @@ from orlop.engine.volume_options import LocalMount, local_mount
 from orlop.kernel import mount
 from orlop.kernel.mountpoint import is_mounted, unmount
 
-__all__ = ["VolumeMountFailed", "acquire", "release", "sweep"]
+__all__ = ["VolumeMountFailed", "acquire", "ensure", "release", "release_volume", "sweep"]
 
 
 class VolumeMountFailed(OrlopError):
@@ -38,34 +38,42 @@ async def acquire(services: Services, container: Container) -> None:
         VolumeMountFailed: with dockerd's text.
     """
     for name in _volumes_of(container):
-        volume = services.volumes.find(name)
-        wanted = local_mount(volume.options) if volume else None
-        if wanted is None:
-            continue
-        path = services.volumes.path(name)
-        async with services.volumes.mount_locks.hold(name):
-            if not await offload.thread(is_mounted, path):
-                await offload.thread(_mount, wanted, path)
-                failpoints.hit("volume.mount.made")
+        await ensure(services, name)
+
+
+async def ensure(services: Services, name: str) -> None:
+    """Mount what a volume wants, unless it is there; whoever calls counts as a user. Raises as `acquire`."""
+    volume = services.volumes.find(name)
+    wanted = local_mount(volume.options) if volume else None
+    if wanted is None:
+        return
+    path = services.volumes.path(name)
+    async with services.volumes.mount_locks.hold(name):
+        if not await offload.thread(is_mounted, path):
+            await offload.thread(_mount, wanted, path)
+            failpoints.hit("volume.mount.made")
 
 
 async def release(services: Services, container: Container, *, has_failed: bool = False) -> None:
     """After an exit or a failed start: unmount what no running container uses any more."""
     for name in _volumes_of(container):
-        await _release_one(services, name, container if has_failed else None)
+        await release_volume(services, name, container if has_failed else None)
 
 
 async def sweep(services: Services) -> None:
     """At start, with running containers adopted: unmount what nobody uses."""
     for name in services.volumes.names():
-        await _release_one(services, name, None)
+        await release_volume(services, name)
 
 
-async def _release_one(services: Services, name: str, failed: Container | None) -> None:
+async def release_volume(services: Services, name: str, failed: Container | None = None) -> None:
+    """Unmount a volume that nobody uses; `failed` is a container that does not count."""
     volume = services.volumes.find(name)
     if volume is None or local_mount(volume.options) is None:
         return
     async with services.volumes.mount_locks.hold(name):
+        if services.volumes.is_visited(name):
+            return
         if any(item is not failed and name in _volumes_of(item) for item in _active(services)):
             return
         try:

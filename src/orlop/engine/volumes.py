@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from orlop.aio import offload
 from orlop.aio.keyed_lock import KeyedLock
-from orlop.base import ids, log
+from orlop.base import failpoints, ids, log
 from orlop.base.clock import Clock, format_rfc3339_nano
-from orlop.base.errors import InvalidInput, Kind, NotFound, OrlopError
+from orlop.base.errors import InvalidInput, NotFound, OrlopError
 from orlop.engine.events import EventBus
 from orlop.engine.filters import Filters
 from orlop.engine.mounts import check_volume_name
@@ -25,49 +27,28 @@ from orlop.engine.requests import VolumeCreateRequest
 from orlop.engine.trees import remove_tree, tree_usage
 from orlop.engine.views import VolumeList, VolumeUsage, VolumeView
 from orlop.engine.volume_options import check_options, local_mount, size_limit
+from orlop.engine.volume_rows import (
+    ANONYMOUS_LABEL,
+    NoSuchVolume,
+    Volume,
+    VolumeExists,
+    VolumeInUse,
+    half_renamed,
+    named_labels,
+    tx_all,
+    tx_delete,
+    tx_insert,
+)
 from orlop.kernel.mountpoint import unmount
 from orlop.procs.workers import Workers
 from orlop.store import writablequota
-from orlop.store.db import Database, Tx
+from orlop.store.db import Database
+from orlop.store.files import fsync_directory
 from orlop.store.writablequota import QuotaUnavailable
-from orlop.wire import gojson
 
 __all__ = ["NoSuchVolume", "Volume", "VolumeExists", "VolumeInUse", "Volumes"]
 
-ANONYMOUS_LABEL = "com.docker.volume.anonymous"  # what `docker volume prune` looks for
 _TRASH = ".trash-"
-
-
-class NoSuchVolume(NotFound):
-    """No volume has this name."""
-
-    code = "no-such-volume"
-
-
-class VolumeInUse(OrlopError):
-    """A container refers to the volume."""
-
-    kind = Kind.CONFLICT
-    code = "volume-in-use"
-
-
-class VolumeExists(OrlopError):
-    """A volume has this name, and is not what was asked for."""
-
-    kind = Kind.CONFLICT
-    code = "volume-exists"
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """A row."""
-
-    name: str
-    driver: str
-    is_anonymous: bool
-    created_ns: int
-    labels: dict[str, str] | None
-    options: dict[str, str] | None
 
 
 class Volumes:
@@ -96,6 +77,7 @@ class Volumes:
         self._root = root
         self._users = users
         self._volumes: dict[str, Volume] = {}
+        self._visitors: Counter[str] = Counter()
         self.mount_locks: KeyedLock[str] = KeyedLock()  # by name, of `volume_mounts`
         self._lock = asyncio.Lock()  # create and remove of one name must not cross; both are short
 
@@ -103,8 +85,9 @@ class Volumes:
         """Read the rows and take away what a crash left."""
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         os.chmod(self._root, 0o700)  # below it are the modes of containers, under names that can be guessed
-        rows = await self._db.read(_all_rows)
+        rows = await self._db.read(tx_all)
         self._volumes = {volume.name: volume for volume in rows}
+        await self._finish_renames()
         for entry in os.listdir(self._root):
             if entry not in self._volumes:
                 await self._remove_tree(entry)
@@ -211,15 +194,91 @@ class Volumes:
                 if force:
                     return
                 raise NoSuchVolume(f"get {name[:255]}: no such volume")
-            users = self.users(name)
-            if users:
-                raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
-            await self._db.write(
-                lambda tx: tx.execute("DELETE FROM volume WHERE name = ?", (name,)).close(), frees_space=True
-            )
+            self._refuse_used(name, "remove")
+            await self._db.write(lambda tx: tx_delete(tx, name), frees_space=True)
             del self._volumes[name]
         await self._remove_tree(name)
         self._events.publish("volume", "destroy", name, {"driver": volume.driver})
+
+    # --- copies and names, for `volume_copies` ---
+
+    def visit(self, name: str) -> None:
+        """Somebody looks into the volume: it is not removed or renamed before `leave`."""
+        self._visitors[name] += 1
+
+    def leave(self, name: str) -> None:
+        """The end of `visit`."""
+        self._visitors[name] -= 1
+        if not self._visitors[name]:
+            del self._visitors[name]
+
+    def is_visited(self, name: str) -> bool:
+        """Whether somebody looks into it."""
+        return name in self._visitors
+
+    def check_free(self, name: str) -> None:
+        """Raises VolumeExists."""
+        if name in self._volumes:
+            raise VolumeExists(
+                f'volume "{name}" already exists', hint="remove it first, or take another name"
+            )
+
+    def new_draft(self) -> str:
+        """A directory for the content of a volume that is not there yet; a start takes what is left away."""
+        draft = os.path.join(self._root, _TRASH + ids.new_token())
+        os.makedirs(os.path.join(draft, "_data"), mode=0o755)
+        os.chmod(draft, 0o701)
+        return draft
+
+    async def publish(self, draft: str, volume: Volume) -> None:
+        """Make a draft, durable, a volume.
+
+        Raises:
+            VolumeExists: somebody was faster; the draft stays the caller's.
+        """
+        async with self._lock:
+            self.check_free(volume.name)
+            os.rename(draft, os.path.join(self._root, volume.name))
+            await offload.thread(fsync_directory, self._root)
+            failpoints.hit("volume.clone.before-row")
+            await self._db.write(lambda tx: tx_insert(tx, volume))
+            self._volumes[volume.name] = volume
+        self._events.publish("volume", "create", volume.name, {"driver": volume.driver})
+
+    async def rename(self, old: str, new: str) -> Volume:
+        """Another name for a volume that nobody refers to.
+
+        Raises:
+            NoSuchVolume, VolumeInUse, VolumeExists: as named.
+        """
+        async with self._lock:
+            volume = self.get(old)
+            self._refuse_used(old, "rename")
+            self.check_free(new)
+            renamed = replace(volume, name=new, is_anonymous=False, labels=named_labels(volume.labels))
+            await offload.thread(unmount, self.path(old))
+            await self._db.write(lambda tx: tx_insert(tx, renamed))
+            failpoints.hit("volume.rename.both-rows")
+            os.rename(os.path.join(self._root, old), os.path.join(self._root, new))
+            await offload.thread(fsync_directory, self._root)
+            failpoints.hit("volume.rename.moved")
+            await self._db.write(lambda tx: tx_delete(tx, old))
+            del self._volumes[old]
+            self._volumes[new] = renamed
+        self._events.publish("volume", "rename", new, {"driver": volume.driver, "oldName": old})
+        return renamed
+
+    async def _finish_renames(self) -> None:
+        """Of two rows of one volume, drop the one without a directory."""
+        for name in await offload.thread(half_renamed, tuple(self._volumes.values()), self.path):
+            await self._db.write(partial(tx_delete, name=name))
+            del self._volumes[name]
+
+    def _refuse_used(self, name: str, verb: str) -> None:
+        users = self.users(name)
+        if users or self.is_visited(name):
+            who = ", ".join(users) or "an archive or a copy is being made"
+            raise VolumeInUse(f"{verb} {name}: volume is in use - [{who}]")
 
     async def prune(self, filters: Filters) -> tuple[Sequence[str], int]:
         """Remove what nobody refers to: anonymous ones, or all with `all=true`. Names and bytes."""
@@ -274,23 +333,28 @@ class Volumes:
         path = self.path(name)
         os.makedirs(path, mode=0o755, exist_ok=True)
         os.chmod(os.path.dirname(path), 0o701)  # like dockerd: traversable, not listable
-        if size := size_limit(options):
-            await self._limit(name, size)
+        try:
+            await self.limit(path, name, size_limit(options))
+        except InvalidInput:
+            await self._remove_tree(name)
+            raise
         volume = Volume(name, "local", is_anonymous, self._clock.now_ns(), labels, options)
-        row = (name, "local", int(is_anonymous), volume.created_ns, _json(labels), _json(options))
-        await self._db.write(
-            lambda tx: tx.execute("INSERT INTO volume VALUES (?, ?, ?, ?, ?, ?)", row).close()
-        )
+        await self._db.write(lambda tx: tx_insert(tx, volume))
         self._volumes[name] = volume
         self._events.publish("volume", "create", name, {"driver": "local"})
         return volume
 
-    async def _limit(self, name: str, size: int) -> None:
-        path = self.path(name)
+    async def limit(self, directory: str, name: str, size: int) -> None:
+        """Let the files below a directory, still empty, have so many bytes; 0 = any number.
+
+        Raises:
+            InvalidInput: the file system cannot; with dockerd's text.
+        """
+        if not size:
+            return
         try:
-            await offload.thread(writablequota.limit, f"volume/{name}", path, path, size)
+            await offload.thread(writablequota.limit, f"volume/{name}", directory, directory, size)
         except QuotaUnavailable as error:
-            await self._remove_tree(name)
             raise InvalidInput(
                 "quota size requested but no quota support",
                 hint="put the data root on ext4 or xfs mounted with prjquota",
@@ -333,17 +397,3 @@ def _check_same(volume: Volume, options: Mapping[str, str] | None) -> None:
             f'volume "{volume.name}" exists but has different options',
             hint="remove it first, or give the options that it has; `docker volume inspect` shows them",
         )
-
-
-def _json(value: dict[str, str] | None) -> str:
-    return gojson.encode(value).decode().strip()
-
-
-def _all_rows(tx: Tx) -> list[Volume]:
-    rows = tx.execute("SELECT name, driver, is_anonymous, created_ns, labels, options FROM volume")
-    return [
-        Volume(
-            row[0], row[1], bool(row[2]), row[3], gojson.parse(row[4].encode()), gojson.parse(row[5].encode())
-        )
-        for row in rows
-    ]
