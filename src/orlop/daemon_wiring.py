@@ -146,11 +146,10 @@ async def build_plant(settings: Settings, starting: asyncio.Task[Zygote], outsid
         starting: the zygote, which takes as long to import everything as we do.
         outside: the mount namespace that the engine was started in.
     """
-    clock = SystemClock()
     db = Database.open(os.path.join(settings.data_root, DATABASE_NAME))
     facts = read_host_facts()
     zygote = await starting
-    store = _open_store(settings, db, zygote, clock)
+    store = _open_store(settings, db, zygote, SystemClock())
     runtime = SupervisedRuntime(zygote)
     services = _services(settings, store, runtime, _defaults(settings, facts))
     metrics = MetricsServer(settings.metrics_address) if settings.metrics_address else None
