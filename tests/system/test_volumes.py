@@ -335,3 +335,19 @@ def test_an_engine_killed_in_between_leaves_all_or_nothing(point, verb, left):
         assert engine.docker("volume", "ls", "-q").stdout.split() == left
         assert sorted(path.name for path in (engine.data_root / "volumes").iterdir()) == left
         assert (data_of(engine, left[0]) / "f").read_text() == "kept"
+
+
+def test_parts_of_volumes_and_images_in_a_user_namespace(engine):
+    own = ("--security-opt", "userns=auto")
+    sh(engine, "-v", "data:/d", "mkdir -p /d/a; echo deep > /d/a/f; chown -R 0:0 /d/a; chmod 700 /d/a")
+    part = "type=volume,src=data,dst=/x,volume-subpath=a"
+
+    out = sh(engine, *own, "--mount", part, "cat /x/f; stat -c %u /x/f; touch /x/new; stat -c %u /x/new")
+    image = sh(
+        engine, *own, "--mount", "type=image,source=busybox,target=/t", "ls -d /t/bin; touch /t/x 2>&1; true"
+    )
+
+    assert out == "deep\n0\n0\n"
+    assert image.startswith("/t/bin\n")
+    assert "Read-only file system" in image
+    assert own_mounts(engine) == []

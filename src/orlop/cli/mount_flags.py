@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Any
 
 from orlop.base.errors import InvalidInput
@@ -9,53 +10,107 @@ from orlop.cli.units import parse_size
 
 __all__ = ["parse_mount", "parse_publish"]
 
-_TRUE = {"", "1", "true"}
+_TRUE = {"1", "t", "true"}
+_FALSE = {"0", "f", "false"}
 _PROTOCOLS = {"tcp", "udp", "sctp"}
 _MAX_PORT = 65535
 
 
 def parse_mount(text: str) -> dict[str, Any]:
-    """One `--mount type=...,source=...,target=...` as an API Mount.
+    """One `--mount type=...,source=...,target=...` as an API Mount; words with commas go in double quotes.
 
     Raises:
-        InvalidInput: an unknown key, or a missing target.
+        InvalidInput: an unknown key, a bad value, or a missing target.
     """
     mount: dict[str, Any] = {"Type": "volume"}
-    for word in filter(None, text.split(",")):
-        key, equals, value = word.partition("=")
-        _apply(mount, key.lower(), value, text, has_value=bool(equals))
-    if not mount.get("Target"):
-        raise InvalidInput(f'invalid argument "{text}" for "--mount" flag: target is required')
+    try:
+        for word in filter(None, next(csv.reader([text], strict=True), [])):
+            key, equals, value = word.partition("=")
+            _apply(mount, key.lower(), value, has_value=bool(equals))
+        _put(mount, ("Target",), _need(mount))
+    except (InvalidInput, csv.Error, ValueError) as error:
+        raise InvalidInput(f'invalid argument "{text}" for "--mount" flag: {error}') from error
     return mount
 
 
-def _apply(mount: dict[str, Any], key: str, value: str, text: str, *, has_value: bool) -> None:
-    plain = {"type": "Type", "source": "Source", "src": "Source", "consistency": "Consistency"}
-    if key in plain:
-        mount[plain[key]] = value
-    elif key in {"target", "dst", "destination"}:
-        mount["Target"] = value
-    elif key in {"readonly", "ro"}:
-        mount["ReadOnly"] = not has_value or value.lower() in _TRUE
-    elif key == "bind-propagation":
-        mount.setdefault("BindOptions", {})["Propagation"] = value
-    elif key == "bind-recursive":
-        mount.setdefault("BindOptions", {})["NonRecursive"] = value == "disabled"
-    elif key == "volume-nocopy":
-        mount.setdefault("VolumeOptions", {})["NoCopy"] = not has_value or value.lower() in _TRUE
-    elif key == "volume-subpath":
-        mount.setdefault("VolumeOptions", {})["Subpath"] = value
-    elif key == "volume-driver":
-        mount.setdefault("VolumeOptions", {}).setdefault("DriverConfig", {})["Name"] = value
-    elif key == "volume-label":
+def _need(mount: dict[str, Any]) -> str:
+    target: str = mount.get("Target", "")
+    if not target:
+        raise InvalidInput("target is required")
+    return target
+
+
+_PLAIN = {
+    "type": ("Type",),
+    "source": ("Source",),
+    "src": ("Source",),
+    "target": ("Target",),
+    "dst": ("Target",),
+    "destination": ("Target",),
+    "consistency": ("Consistency",),
+    "bind-propagation": ("BindOptions", "Propagation"),
+    "volume-subpath": ("VolumeOptions", "Subpath"),
+    "volume-driver": ("VolumeOptions", "DriverConfig", "Name"),
+    "image-subpath": ("ImageOptions", "Subpath"),
+}
+_SWITCHES = {
+    "readonly": ("ReadOnly",),
+    "ro": ("ReadOnly",),
+    "bind-nonrecursive": ("BindOptions", "NonRecursive"),
+    "bind-create-src": ("BindOptions", "CreateMountpoint"),
+    "volume-nocopy": ("VolumeOptions", "NoCopy"),
+}
+_PAIRS = {
+    "volume-label": ("VolumeOptions", "Labels"),
+    "volume-opt": ("VolumeOptions", "DriverConfig", "Options"),
+}
+_RECURSION = {
+    "enabled": None,
+    "disabled": "NonRecursive",
+    "writable": "ReadOnlyNonRecursive",
+    "readonly": "ReadOnlyForceRecursive",
+}
+
+
+def _apply(mount: dict[str, Any], key: str, value: str, *, has_value: bool) -> None:
+    if key in _SWITCHES:
+        _put(mount, _SWITCHES[key], _truth(key, value, has_value=has_value))
+        return
+    if not has_value:
+        raise InvalidInput(f"invalid field '{key}' must be a key=value pair")
+    if key in _PLAIN:
+        _put(mount, _PLAIN[key], value)
+    elif key in _PAIRS:
         name, _, content = value.partition("=")
-        mount.setdefault("VolumeOptions", {}).setdefault("Labels", {})[name] = content
+        _put(mount, (*_PAIRS[key], name), content)
+    elif key == "bind-recursive":
+        if value not in _RECURSION:
+            raise InvalidInput(
+                f'invalid value for bind-recursive: {value} (must be "enabled", "disabled", "writable", '
+                'or "readonly")'
+            )
+        if word := _RECURSION[value]:
+            _put(mount, ("BindOptions", word), True)
     elif key == "tmpfs-size":
-        mount.setdefault("TmpfsOptions", {})["SizeBytes"] = parse_size(value)
+        _put(mount, ("TmpfsOptions", "SizeBytes"), parse_size(value))
     elif key == "tmpfs-mode":
-        mount.setdefault("TmpfsOptions", {})["Mode"] = int(value, 8)
+        _put(mount, ("TmpfsOptions", "Mode"), int(value, 8))
     else:
-        raise InvalidInput(f'invalid argument "{text}" for "--mount" flag: unexpected key \'{key}\'')
+        raise InvalidInput(f"unexpected key '{key}' in '{key}={value}'")
+
+
+def _put(mount: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    for name in path[:-1]:
+        mount = mount.setdefault(name, {})
+    mount[path[-1]] = value
+
+
+def _truth(key: str, value: str, *, has_value: bool) -> bool:
+    if not has_value or value.lower() in _TRUE:
+        return True
+    if value.lower() in _FALSE:
+        return False
+    raise InvalidInput(f"invalid value for {key}: {value}")
 
 
 def _port_range(text: str) -> range:

@@ -251,7 +251,7 @@ def is_bind_mapped(mount: MountRecord, id_map: IdMap | None) -> bool:
     range, so that a bind works as without one; with `userns-remap` it is not, as in dockerd: its users
     have given their directories to the mapped ids. `idmap` and `noidmap` after `-v` decide otherwise.
     """
-    if id_map is None or mount.point.type == "tmpfs":
+    if id_map is None or mount.point.type in ("tmpfs", "image"):  # an overlay cannot be mapped as a whole
         return False
     words = mount.point.mode.split(",")
     if mount.point.type == "volume" or "idmap" in words:
