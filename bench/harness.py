@@ -126,7 +126,7 @@ def launch(name: str, root: Path, *flags: str) -> Engine:
         *("--pidfile", str(root / "pid"), "-H", f"unix://{root}/engine.sock"),
     ]
     if name == "orlop":
-        command = [str(Path(sys.executable).with_name("orlopd")), *common, *flags]
+        command = [str(Path(sys.executable).with_name("orlopd")), *common, "--bridge", "none", *flags]
     else:
         command = ["dockerd", *common, "--iptables=false", "--ip6tables=false", "--bridge=none", *flags]
     with (root / "log").open("ab") as log:

@@ -94,5 +94,7 @@ async def join_networks(made, **settings):
     made.runner._hooks.on_exit.append(endpoints.ended)
     made.runner._hooks.on_adopt.append(endpoints.adopted)
     await networks.load()
-    await networks.recover()
+    if networks.settings.has_bridge:
+        async with networks.lock:
+            await networks.need_host()
     return networks

@@ -63,7 +63,7 @@ class Connections:
             if request.force:
                 return
             raise
-        await self._services.finish(self._disconnect(network.name, container, is_forced=request.force))
+        await self._services.finish(self._disconnect(network.name, container))
 
     async def _connect(self, name: str, container: Container, settings: EndpointSettings) -> None:
         async with container.lock:
@@ -121,15 +121,13 @@ class Connections:
                 self._endpoints.drop([port for port in live.ports if port not in before.ports])
                 raise
 
-    async def _disconnect(self, name: str, container: Container, *, is_forced: bool) -> None:
+    async def _disconnect(self, name: str, container: Container) -> None:
         async with container.lock:
             _check_mode(container, name)
             network = self._named(name)
             wishes = networks_of(container.record)
             live = (container.network or NOTHING).on(network.id)
             if name not in wishes and live is None:
-                if is_forced:
-                    return
                 raise NetworkForbidden(f"container {container.id} is not connected to network {name}")
             wishes.pop(name, None)
             await self._services.catalog.update(container, with_networks(container.record, wishes))

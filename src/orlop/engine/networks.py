@@ -161,11 +161,15 @@ class Networks:
         self._by_id[new.id] = new
 
     async def recover(self) -> None:
-        """Make the host look like the rows and the containers that run; may be repeated."""
+        """Make the host look like the rows and the containers that run; may be repeated.
+
+        A host on which nothing of ours is, and where nothing runs that needs it, is left alone.
+        """
         async with self.lock:
-            if not self._by_id:
-                return
+            is_needed = any(item.network is not None for item in self._users())
             try:
+                if not is_needed and not await offload.thread(self.host.is_installed):
+                    return
                 await self.install()
             except (OrlopError, OSError) as error:  # tried again by the first container that needs it
                 log.error("bridge networks are not available", error=error)
