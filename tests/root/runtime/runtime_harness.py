@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.base.ids import new_hex_id
+from orlop.kernel import cgroup
 from orlop.procs.zygote import Zygote
-from orlop.runtime import defaults
+from orlop.runtime import contain, defaults
 from orlop.runtime.contract import open_attachment
 from orlop.runtime.service import SupervisedRuntime
 from orlop.runtime.spec import AttachSpec, ContainerSpec, ExecSpec, LogSpec, ProcessSpec, RootSpec
@@ -135,3 +136,6 @@ class Harness:
                     await asyncio.wait_for(task.wait(), 10)
         await self.runtime.aclose()
         await self.zygote.aclose()
+        host = cgroup.detect()
+        for spec in self.specs:  # what is stubborn, an engine would sweep
+            contain.destroy(contain.cgroup_of(spec, host))
