@@ -9,7 +9,7 @@ import pytest
 
 from support.orlopd import SRC
 
-# The default places, hidden under empty file systems in a mount namespace of the test's own.
+# The default places, hidden under empty file systems; namespaces of mounts and networks of the test's own.
 SCRIPT = """
 mount -t tmpfs none /run
 mkdir -p /var/lib/orlop
@@ -27,7 +27,7 @@ def machine(tmp_path):
     def run(script):
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(SRC)}
         text = f'set -e; orlop() {{ "{sys.executable}" -m orlop.cli.main "$@"; }}\n{SCRIPT}\n{textwrap.dedent(script)}'
-        command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", text]
+        command = ["unshare", "--mount", "--net", "--propagation", "slave", "sh", "-c", text]
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
     return run
