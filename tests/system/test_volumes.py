@@ -351,3 +351,27 @@ def test_parts_of_volumes_and_images_in_a_user_namespace(engine):
     assert image.startswith("/t/bin\n")
     assert "Read-only file system" in image
     assert own_mounts(engine) == []
+
+
+def test_what_a_mount_lacks_is_not_taken_for_a_missing_image(engine):
+    image = refusal(engine, *RUN, "--mount", "type=image,source=nosuch,target=/x", "busybox")
+    driver = refusal(engine, *RUN, "--mount", "type=volume,src=vol,dst=/x,volume-driver=foo", "busybox")
+
+    assert "No such image: nosuch" in image
+    assert 'error looking up volume plugin foo: plugin "foo" not found' in driver
+    assert "Unable to find image" not in image + driver
+
+
+def test_a_new_volume_gets_all_that_the_image_has_there(engine, tmp_path):
+    script = "mkdir -p /v/sub; echo x > /v/a; ln /v/a /v/sub/b; ln -s a /v/l; chown -R 5:6 /v; chmod 2750 /v"
+    (tmp_path / "Dockerfile").write_text(f"FROM busybox\nRUN {script}\n")
+    engine.docker("build", "-q", "-t", "filled", str(tmp_path))
+    look = "cd /v; stat -c '%n %a %u:%g %h' . a sub/b; readlink l"
+
+    def run(*flags):
+        return engine.docker(*RUN, *flags, "filled", "sh", "-c", look, check=False).stdout
+
+    wanted = ". 2750 5:6 3\na 644 5:6 2\nsub/b 644 5:6 2\na\n"
+    assert run("-v", "one:/v") == wanted
+    assert run("--security-opt", "userns=auto", "-v", "two:/v") == wanted
+    assert run("-v", "three:/v:nocopy").splitlines()[:1] == [". 755 0:0 2"]

@@ -316,7 +316,7 @@ def _resolve_bind(services: Services, wish: mounts.Wish) -> MountRecord:
 async def _resolve_volume(services: Services, wish: mounts.Wish) -> MountRecord:
     if wish.driver != "local":
         driver = wish.driver[:100]
-        raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+        raise InvalidInput(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
     volume = await services.volumes.ensure(wish.source, wish.labels, wish.driver_options)
     words = ("rbind", "rprivate", *(("ro",) if wish.is_read_only else ()))
     point = MountPoint(
@@ -332,7 +332,13 @@ async def _resolve_volume(services: Services, wish: mounts.Wish) -> MountRecord:
 
 
 async def _resolve_image(services: Services, wish: mounts.Wish) -> MountRecord:
-    """By id from here on: the name may mean another image at the next start."""
-    image = await services.images.resolve(wish.source)
+    """By id from here on: the name may mean another image at the next start.
+
+    A missing one is no 404: docker CLI would pull the container's image and ask again.
+    """
+    try:
+        image = await services.images.resolve(wish.source)
+    except NotFound as error:
+        raise InvalidInput(str(error), hint=f"docker pull {wish.source[:200]}") from error
     point = MountPoint("image", name=wish.source, source=image.id, destination=wish.target, rw=False)
     return MountRecord(point, ("rbind", "rprivate", "ro"), subpath=wish.subpath, image=image.id)
