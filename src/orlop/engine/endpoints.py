@@ -86,7 +86,8 @@ class Endpoints:
             NoSuchNetwork, NoAddressLeft, AddressTaken, PortInUse, BridgeFailed: nothing is kept.
         """
         container.network = None
-        if not is_bridged(container.record.host.network_mode):
+        record = container.record
+        if not is_bridged(record.host.network_mode) or record.config.network_disabled:
             return ()
         plans = self._plans(container)
         networks = self._networks

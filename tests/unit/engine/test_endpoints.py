@@ -220,6 +220,14 @@ async def test_without_a_default_network_there_is_just_the_loopback_interface(ma
 
 
 @scenario
+async def test_a_container_may_want_no_network_at_all(made):
+    await join_networks(made)
+    await made.run(host=BRIDGED, network_disabled=True)
+
+    assert made.runtime.specs[-1].endpoints == ()
+
+
+@scenario
 async def test_connect_and_disconnect_before_the_start(made):
     networks = await join_networks(made)
     await make(networks)
