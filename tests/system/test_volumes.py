@@ -375,3 +375,22 @@ def test_a_new_volume_gets_all_that_the_image_has_there(engine, tmp_path):
     assert run("-v", "one:/v") == wanted
     assert run("--security-opt", "userns=auto", "-v", "two:/v") == wanted
     assert run("-v", "three:/v:nocopy").splitlines()[:1] == [". 755 0:0 2"]
+
+
+@pytest.mark.parametrize("point", ["volume.stage.made", "volume.mount.made"])
+def test_an_engine_killed_in_a_start_leaves_no_mount(fresh_engine, point):
+    engine = fresh_engine
+    engine.docker("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "mem")
+    sh(engine, "-v", "data:/d", "mkdir /d/a")
+    # whoever runs keeps the namespace with its mounts alive
+    engine.docker("run", "-d", "--network", "none", "--name", "runs", "busybox", "sleep", "600")
+    engine.environ = {"ORLOP_FAILPOINTS": f"{point}=crash"}
+    engine.restart()
+    mounts = ("-v", "mem:/m", "--mount", "type=volume,src=data,dst=/x,volume-subpath=a")
+
+    engine.docker("run", "--network", "none", *mounts, "busybox", "true", check=False)
+    engine.process.wait(20)
+    engine.environ = {}
+    engine.start()
+
+    assert own_mounts(engine) == []
