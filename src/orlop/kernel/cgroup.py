@@ -110,24 +110,38 @@ class Cgroup:
 
     def create(self) -> None:
         """Make the directories where missing, with the controllers and cpusets of the parents prepared."""
-        words = self.path.split("/")
         for mount_point in self.host.hierarchies():
-            here = mount_point
-            for word in words:
-                if here != mount_point or mount_point == self.host.unified:
-                    self._prepare_parent(mount_point, here)
-                here = f"{here}/{word}"
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(here, 0o755)
-                if mount_point == self.host.v1.get("cpuset"):
-                    _inherit_cpuset(here)
+            if not self._create_last(mount_point):
+                self._create_path(mount_point)
+
+    def _create_last(self, mount_point: str) -> bool:
+        """Make the directory where its parents are there and need nothing; False when they may not."""
+        if self.host.mode is Mode.V2 or mount_point == self.host.v1.get("cpuset"):
+            return False
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.mkdir(f"{mount_point}/{self.path}", 0o755)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def _create_path(self, mount_point: str) -> None:
+        here = mount_point
+        for word in self.path.split("/"):
+            self._prepare_parent(mount_point, here)
+            here = f"{here}/{word}"
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(here, 0o755)
+            if mount_point == self.host.v1.get("cpuset"):
+                _inherit_cpuset(here)
 
     def _prepare_parent(self, mount_point: str, directory: str) -> None:
         """On v2, let children use the controllers; one that cannot be given is found missing by `apply`."""
         if mount_point != self.host.unified or self.host.mode is not Mode.V2:
             return
+        given = _read_text(f"{directory}/cgroup.subtree_control").split()
         for controller in _V2_CONTROLLERS:
-            if controller in self.host.v2_controllers:
+            if controller in self.host.v2_controllers and controller not in given:
                 with contextlib.suppress(OSError):
                     _write(f"{directory}/cgroup.subtree_control", f"+{controller}")
 

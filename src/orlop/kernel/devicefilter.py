@@ -112,19 +112,20 @@ def restrict(cgroup: Cgroup, rules: Sequence[DeviceRule]) -> list[str]:
 
 def _restrict_v1(directory: str, rules: Sequence[DeviceRule]) -> None:
     if any(rule.kind == "a" for rule in rules):
-        _write(f"{directory}/devices.allow", "a")
+        _write(f"{directory}/devices.allow", ["a"])
         return
-    _write(f"{directory}/devices.deny", "a")
-    for rule in rules:
-        _write(f"{directory}/devices.allow", str(rule))
+    _write(f"{directory}/devices.deny", ["a"])
+    _write(f"{directory}/devices.allow", [str(rule) for rule in rules])
 
 
-def _write(path: str, value: str) -> None:
+def _write(path: str, values: Sequence[str]) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, value.encode("ascii"))
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {value!r}: {error.strerror}", path) from None
+        for value in values:  # a write takes one rule
+            try:
+                os.write(fd, value.encode("ascii"))
+            except OSError as error:
+                raise OSError(error.errno, f"cannot write {value!r}: {error.strerror}", path) from None
     finally:
         os.close(fd)
 
