@@ -7,6 +7,8 @@ signal every thread, which a single-threaded init has no use for.
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from ctypes import c_uint32, c_uint64
 
@@ -14,6 +16,7 @@ from orlop.kernel.syscall import INT, PTR, SIZE, UINT, ULONG, SystemCall
 
 __all__ = [
     "close_range",
+    "ignore_signal",
     "parse_siginfo",
     "pidfd_open",
     "pidfd_send_signal",
@@ -56,6 +59,8 @@ _SIGSET_BYTES = 8
 prctl = SystemCall("prctl", INT, ULONG, ULONG, ULONG, ULONG)
 _prctl_pointer = SystemCall("prctl", INT, PTR, ULONG, ULONG, ULONG)
 _rt_sigaction = SystemCall("rt_sigaction", INT, PTR, PTR, SIZE)
+_STAT_BYTES = 4096
+_IGNORED_ACTION = (1).to_bytes(8, sys.byteorder) + bytes(24)  # SIG_IGN
 _DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, empty mask
 _SIGNAL_SET_BYTES = 8
 _close_range = SystemCall("close_range", UINT, UINT, UINT)
@@ -159,6 +164,11 @@ def reset_signal(signum: int) -> None:
     _rt_sigaction(signum, _DEFAULT_ACTION, None, _SIGNAL_SET_BYTES)
 
 
+def ignore_signal(signum: int) -> None:
+    """Ignore a signal; like `reset_signal` without `signal.signal`, whose enums cost a forked child pages."""
+    _rt_sigaction(signum, _IGNORED_ACTION, None, _SIGNAL_SET_BYTES)
+
+
 def signalfd(signals: Iterable[int]) -> int:
     """A non-blocking fd that reads 128-byte records (`parse_siginfo`) of `signals`.
 
@@ -185,9 +195,14 @@ def syncfs(fd: int) -> None:
 def start_ticks(pid: int) -> int:
     """When a process started, in ticks since boot: with the pid it names one process. 0 = none (any more)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return 0
+    try:
+        text = os.read(fd, _STAT_BYTES)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
     fields = text[text.rindex(b")") + 2 :].split()
     return 0 if fields[0] in _DEAD_STATES else int(fields[19])

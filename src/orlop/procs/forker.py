@@ -230,7 +230,7 @@ def _become(name: str, role: Role, message: Message) -> NoReturn:
 def _settle(name: str, keep: list[int]) -> None:
     close_others(keep)
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    reset_signal(signal.SIGCHLD)
     set_name(f"orlop-{name}")
     set_title(f"orlop-{name}")
     gc.enable()

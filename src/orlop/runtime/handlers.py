@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orlop.base.clock import SystemClock
@@ -25,23 +26,37 @@ from orlop.runtime.supervised import Supervised
 if TYPE_CHECKING:
     from orlop.runtime.supervisor import Supervisor
 
-__all__ = ["build_handlers"]
+__all__ = ["Handlers"]
 
 Body = dict[str, Any]
 
 
-def build_handlers(supervisor: Supervisor) -> dict[str, Handler]:
-    """The table of requests."""
+class Handlers:
+    """The table of requests. Most containers are never asked most of it: each part is built when it is."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._built: dict[str, Handler] = {}
+
+    def get(self, op: str) -> Handler | None:
+        """What answers `op`; None for an unknown one."""
+        if op not in self._built and op in _PARTS:
+            self._built.update(_PARTS[op](self._supervisor))
+        return self._built.get(op)
+
+
+def _waiting_handlers(supervisor: Supervisor) -> dict[str, Handler]:
     return {
-        "hello": lambda *_: {"version": PROTOCOL_VERSION, "id": supervisor.spec.id},
         "wait-started": lambda _body, _fds, pending: supervisor.wait_started(pending),
-        "clear-log": lambda *_: supervisor.clear_log(),
         "wait-exit": lambda _body, _fds, pending: supervisor.wait_exit(pending),
         "wait-oom": lambda body, _fds, pending: supervisor.ooms.wait(body.get("seen"), pending),
-        **_process_handlers(supervisor),
-        **_exec_handlers(supervisor),
-        **_resource_handlers(supervisor),
-        **_endpoint_handlers(supervisor),
+    }
+
+
+def _other_handlers(supervisor: Supervisor) -> dict[str, Handler]:
+    return {
+        "hello": lambda *_: {"version": PROTOCOL_VERSION, "id": supervisor.spec.id},
+        "clear-log": lambda *_: supervisor.clear_log(),
     }
 
 
@@ -196,3 +211,15 @@ def _signal_all(supervisor: Supervisor, number: int) -> None:
             continue
         finally:
             os.close(process_fd)
+
+
+_PARTS: dict[str, Callable[[Supervisor], dict[str, Handler]]] = {
+    **dict.fromkeys(("wait-started", "wait-exit", "wait-oom"), _waiting_handlers),
+    **dict.fromkeys(("hello", "clear-log"), _other_handlers),
+    **dict.fromkeys(("kill", "signal", "resize", "attach", "close-stdin"), _process_handlers),
+    **dict.fromkeys(("exec", "exec-wait", "exec-list"), _exec_handlers),
+    **dict.fromkeys(
+        ("serve-names", "endpoint-attach", "endpoint-detach", "endpoint-list"), _endpoint_handlers
+    ),
+    **dict.fromkeys(("pause", "unpause", "is-paused", "update", "stats", "top"), _resource_handlers),
+}

@@ -47,6 +47,16 @@ def remove_log(directory: str) -> None:
                     os.unlink(f"{directory}/{file_name(number)}{suffix}")
 
 
+def _open_directory(directory: str) -> int:
+    """It is there in most starts, which then leave the pages of `makedirs` alone."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(directory, flags)
+    except FileNotFoundError:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        return os.open(directory, flags)
+
+
 class LogWriter:
     """Appends to a log directory; one writer at a time, over restarts of the container too.
 
@@ -64,8 +74,7 @@ class LogWriter:
         now_ns: Callable[[], int] = _CLOCK.now_ns,
     ) -> None:
         """`on_full` is called when a file will not change any more."""
-        os.makedirs(directory, 0o700, exist_ok=True)
-        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory = _open_directory(directory)
         self._max_size = max(max_size_bytes, 1 << 16)
         self._max_files = max(max_files, 1)
         self._on_full = on_full

@@ -16,7 +16,7 @@ from orlop.procs.forker import seal_imports
 from orlop.procs.title import set_title
 from orlop.runtime import ahead, contain
 from orlop.runtime.driving import DriverFactory
-from orlop.runtime.handlers import build_handlers
+from orlop.runtime.handlers import Handlers
 from orlop.runtime.launch import open_pipes
 from orlop.runtime.plan import plan_init
 from orlop.runtime.server import Server
@@ -55,7 +55,7 @@ def _rehearse() -> None:
     pipes = open_pipes(supervisor.spec.process)
     plan_init(supervisor.spec, supervisor.cgroup, (), pipes.child, is_in_unified=False)
     pipes.close()
-    Server(supervisor.loop, listener, build_handlers(supervisor)).close()
+    Server(supervisor.loop, listener, Handlers(supervisor)).close()
     peer.close()
     supervisor.loop.close()
     os.close(supervisor.run_fd)
@@ -93,7 +93,7 @@ def _harden() -> None:
     os.chdir("/")
     process.set_dumpable(is_dumpable=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+        process.ignore_signal(number)
     with contextlib.suppress(OSError):  # needs SYS_RESOURCE
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -61,7 +61,7 @@ class Record:
 
 def write_record(run_fd: int, record: Record) -> None:
     """Replace the record as a whole."""
-    _write_whole(run_fd, RECORD, asdict(record))
+    _write_whole(run_fd, RECORD, {name: getattr(record, name) for name in Record.__match_args__})
 
 
 def read_record(run_dir: str) -> Record | None:

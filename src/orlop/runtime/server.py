@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from orlop.base.errors import InvalidInput, OrlopError
 from orlop.procs.channel import Channel, ChannelBroken, Message, close_all
@@ -51,10 +51,17 @@ Descriptors that it leaves in the list are closed.
 """
 
 
+class Handlers(Protocol):
+    """Finds who answers a request: a mapping does."""
+
+    def get(self, op: str, /) -> Handler | None:
+        """None for an unknown request."""
+
+
 class Server:
     """Accepts clients and dispatches what they ask."""
 
-    def __init__(self, loop: Loop, listener: socket.socket, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, loop: Loop, listener: socket.socket, handlers: Handlers) -> None:
         self._loop = loop
         self._listener = listener
         self._handlers = handlers

@@ -27,7 +27,7 @@ from orlop.runtime.contract import EXIT_START_FAILED, StartFailed, TaskGone
 from orlop.runtime.driving import Driver, DriverFactory
 from orlop.runtime.endpoints import Endpoints
 from orlop.runtime.execs import Execs
-from orlop.runtime.handlers import build_handlers
+from orlop.runtime.handlers import Handlers
 from orlop.runtime.launch import Launched, Pipes, launch_container, open_pipes
 from orlop.runtime.logarchive import Compressor
 from orlop.runtime.logsenders import ServiceError
@@ -93,7 +93,7 @@ class Supervisor:
     def start(self, control: socket.socket, attachments: Sequence[tuple[AttachSpec, socket.socket]]) -> None:
         """Launch the container; every failure ends in an exit record, too."""
         failpoints.hit("supervisor.start.before-socket")
-        self._server = Server(self.loop, rundir.listen(self.run_fd), build_handlers(self))
+        self._server = Server(self.loop, rundir.listen(self.run_fd), Handlers(self))
         self._socket_inode = rundir.socket_inode(self.run_fd)
         if _is_hung_up(control):
             # The engine is gone, and the next one may have looked for us before there was a socket.
