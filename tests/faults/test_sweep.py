@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 NO_SPACE = "no space left on device"
 # Hit while an engine starts: see test_starts.py.
 AT_START = {"daemon.recovered", "reconcile.recovered", "db.create.before-rename"}
-# Steps of the registry server: see tests/system/test_registry_faults.py, which tries them all.
-OF_OTHER_TESTS = ("registry.", "network.")  # the registry server's; test_network_crashes
+# Tried by tests/system/test_registry_faults.py, test_network_crashes.py and tests/system/test_volumes.py.
+OF_OTHER_TESTS = ("registry.", "network.", "volume.")
 DELAY_MS = 150
 _MAX_HITS = 16  # of one failpoint in one operation that are tried
 # What comes before these does I/O; an error at the others could not come from anywhere.
