@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from orlop.cli.context import Context, is_terminal
+from orlop.cli.context import Context
 from orlop.cli.flags import Command, Flag, Parsed, UsageError
 from orlop.cli.listing import filters_query
+from orlop.cli.pruning import confirmed, print_deleted
 from orlop.cli.table import render
 from orlop.cli.units import human_size
 
@@ -123,7 +123,9 @@ def _usage_row(name: str, total: int, active: int, size: int, free: int) -> tupl
 
 
 def _prune(context: Context, parsed: Parsed) -> int:
-    if not parsed["force"] and not _confirmed(context):
+    if not parsed["force"] and not confirmed(
+        context, "all stopped containers, unused images and build cache"
+    ):
         return 0
     words = parsed["filter"]
     image_words = [*words, f"dangling={'false' if parsed['all'] else 'true'}"]
@@ -135,22 +137,10 @@ def _prune(context: Context, parsed: Parsed) -> int:
     ):
         answer: dict[str, Any] = context.client.call("POST", path, query) or {}
         freed += answer.get("SpaceReclaimed") or 0
-        if answer.get(key):
-            context.print(f"{title}:")
-            for item in answer[key]:
-                context.print(
-                    item if isinstance(item, str) else str(item.get("Deleted") or item.get("Untagged"))
-                )
-            context.print("")
+        names = [
+            item if isinstance(item, str) else str(item.get("Deleted") or item.get("Untagged"))
+            for item in answer.get(key) or ()
+        ]
+        print_deleted(context, title, names)
     context.print(f"Total reclaimed space: {human_size(freed)}")
     return 0
-
-
-def _confirmed(context: Context) -> bool:
-    context.print("WARNING! This will remove all stopped containers, unused images and build cache.")
-    if not is_terminal(sys.stdin):
-        context.warn("orlop: not a terminal: give --force to go on")
-        return False
-    context.print("Are you sure you want to continue? [y/N] ", end="")
-    context.out.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}

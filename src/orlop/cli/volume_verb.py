@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
-from orlop.cli.context import Context, is_terminal
+from orlop.cli.context import Context
 from orlop.cli.flags import Command, Flag, Parsed, UsageError
 from orlop.cli.listing import filters_query, format_rows
+from orlop.cli.pruning import confirmed, print_deleted
 from orlop.cli.units import human_size
 from orlop.client.client import path_of
 
@@ -132,28 +132,15 @@ def _list(context: Context, parsed: Parsed) -> int:
 
 
 def _prune(context: Context, parsed: Parsed) -> int:
-    if not parsed["force"] and not _confirmed(context, takes_all=parsed["all"]):
+    kind = "all" if parsed["all"] else "anonymous"
+    what = f"{kind} local volumes not used by at least one container"
+    if not parsed["force"] and not confirmed(context, what):
         return 0
     words = [*parsed["filter"], *(["all=true"] if parsed["all"] else [])]
     answer = context.client.call("POST", "/volumes/prune", {"filters": filters_query(words)})
-    if answer.get("VolumesDeleted"):
-        context.print("Deleted Volumes:")
-        for name in answer["VolumesDeleted"]:
-            context.print(name)
-        context.print("")
+    print_deleted(context, "Deleted Volumes", answer.get("VolumesDeleted"))
     context.print(f"Total reclaimed space: {human_size(answer.get('SpaceReclaimed') or 0)}")
     return 0
-
-
-def _confirmed(context: Context, *, takes_all: bool) -> bool:
-    what = "all" if takes_all else "anonymous"
-    context.print(f"WARNING! This will remove {what} local volumes not used by at least one container.")
-    if not is_terminal(sys.stdin):
-        context.warn("orlop: not a terminal: give --force to go on")
-        return False
-    context.print("Are you sure you want to continue? [y/N] ", end="")
-    context.out.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def _remove(context: Context, parsed: Parsed, volume: str) -> None:

@@ -22,7 +22,7 @@ from orlop.engine import hostports
 from orlop.engine.allocation import Allocator
 from orlop.engine.model import Container
 from orlop.engine.network_model import BRIDGE, NOTHING, LiveEndpoint, LiveNetwork, LivePort, NetworkRecord
-from orlop.engine.network_names import ZoneFiles
+from orlop.engine.network_names import ZoneFiles, named_endpoints
 from orlop.engine.network_wishes import is_bridged, networks_of
 from orlop.engine.networks import Networks, NoSuchNetwork
 from orlop.engine.portmap import PortInUse, PortWish, choose_ports, read_wishes
@@ -140,6 +140,10 @@ class Endpoints:
             assert networks is not None
             if name != BRIDGE:
                 self._zones.write(network_id, name, networks.endpoints_on(network_id))
+
+    def has_names(self, container: Container) -> bool:
+        """It is on a network of one's own: it has a name server."""
+        return bool(named_endpoints(container))
 
     def name_server(self, container: Container, servers: Sequence[str]) -> NameServerSpec | None:
         """For a container that is started, or whose networks have changed; None on the default network."""

@@ -18,7 +18,7 @@ from orlop.engine.network_wishes import dns_names, networks_of
 from orlop.engine.requests import EndpointSettings
 from orlop.runtime.spec import NameServerSpec
 
-__all__ = ["NAME_SERVER", "ZoneFiles", "host_servers", "zone_of"]
+__all__ = ["NAME_SERVER", "ZoneFiles", "host_servers", "named_endpoints", "zone_of"]
 
 NAME_SERVER = "127.0.0.11"
 _DIRECTORY = "networks"
@@ -38,6 +38,11 @@ def zone_of(
         for address in endpoint.addresses:
             pointers[str(address)] = f"{container.record.name}.{network}"
     return {"names": names, "pointers": pointers}
+
+
+def named_endpoints(container: Container) -> list[LiveEndpoint]:
+    """Its endpoints on networks that have names."""
+    return [item for item in (container.network or NOTHING).endpoints if item.network != BRIDGE]
 
 
 class ZoneFiles:
@@ -60,7 +65,7 @@ class ZoneFiles:
 
     def spec(self, container: Container, servers: Sequence[str]) -> NameServerSpec | None:
         """What its name server is to know; None where there is none. Who has no way out asks nobody."""
-        endpoints = [item for item in (container.network or NOTHING).endpoints if item.network != BRIDGE]
+        endpoints = named_endpoints(container)
         if not endpoints:
             return None
         leads_out = any(item.spec.gateways for item in (container.network or NOTHING).endpoints)

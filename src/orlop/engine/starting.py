@@ -202,7 +202,7 @@ def _write_files(services: Services, container: Container, paths: Paths) -> None
 def _resolv_conf(services: Services, container: Container) -> str:
     """The resolver's file; where the container has a name server of its own, that one alone."""
     host, defaults = container.record.host, services.defaults
-    has_own = services.endpoints.name_server(container, ()) is not None
+    has_own = services.endpoints.has_names(container)
     return etcfiles.resolv_conf(
         (NAME_SERVER,) if has_own else host.dns or defaults.dns,
         host.dns_search or defaults.dns_search,
@@ -212,6 +212,8 @@ def _resolv_conf(services: Services, container: Container) -> str:
 
 def name_server_of(services: Services, container: Container) -> NameServerSpec | None:
     """What the container's own name server knows and whom it asks; None on the default network."""
+    if not services.endpoints.has_names(container):
+        return None
     host, defaults = container.record.host, services.defaults
     servers = host.dns or defaults.dns or host_servers(etcfiles.resolv_conf((), (), ()))
     return services.endpoints.name_server(container, servers)

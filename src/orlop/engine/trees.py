@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from orlop.aio import offload
 from orlop.procs.workers import Workers
-from orlop.store.smalltree import empty_if_small
+from orlop.store.smalltree import empty_tree
 
 __all__ = ["remove_tree", "tree_usage"]
 
@@ -20,8 +19,7 @@ async def remove_tree(workers: Workers, path: str) -> None:
     except FileNotFoundError:
         return
     try:
-        if not await offload.thread(empty_if_small, fd):
-            await workers.run("trees.empty", {}, fds=[fd])
+        await empty_tree(workers, fd)
     finally:
         os.close(fd)
     os.rmdir(path)

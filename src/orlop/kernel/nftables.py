@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from orlop.kernel.netlink import (
     ACK,
     CREATE,
+    DUMP,
     Message,
+    NetlinkError,
     NetlinkSocket,
     attribute,
     nested,
@@ -217,14 +219,13 @@ class NftSocket(NetlinkSocket):
         acknowledged = [Message(change.type, change.flags | ACK, change.payload) for change in changes]
         try:
             self.send([begin, *acknowledged, end])
-        except OSError as error:
-            if hasattr(error, "index"):
-                error.index = max(error.index - 1, 0)
+        except NetlinkError as error:
+            error.index = max(error.index - 1, 0)  # the batch begins with a message of its own
             raise
 
     def tables(self) -> list[str]:
         """Names of the tables of our family."""
-        request = Message(_SUBSYSTEM | _GETTABLE, 0x300, _generic(_FAMILY_INET))
+        request = Message(_SUBSYSTEM | _GETTABLE, DUMP, _generic(_FAMILY_INET))
         found = []
         for reply in self.ask(request):
             values = dict(parse_attributes(reply.payload[4:]))

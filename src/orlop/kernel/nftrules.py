@@ -148,7 +148,7 @@ def comes_from(version: int, name: str) -> Expression:
 def is_protocol(version: int) -> Expression:
     """The packet is of IP version 4 or 6."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    return (_meta(_META_NFPROTO), _compare(bytes([family if version == 4 else 10])))
+    return (_meta(_META_NFPROTO), _compare(bytes([family])))
 
 
 def is_from(network: Network, *, is_not: bool = False) -> Expression:
@@ -185,6 +185,6 @@ def dnat_by_map(version: int, name: str, *, with_address: bool) -> Expression:
     key.append(_meta(_META_L4PROTO, register))
     key.append(_payload(_BASE_TRANSPORT, 2, 2, register + 1))
     lookup = _expression("lookup", text(1, name), be32(2, _REG1), be32(3, _REG1))
-    family = 2 if version == 4 else 10
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
     nat = _expression("nat", be32(1, 1), be32(2, family), be32(3, _REG1), be32(5, _REG1 + address // 4))
     return (*key, lookup, nat)

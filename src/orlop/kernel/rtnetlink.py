@@ -14,6 +14,7 @@ import errno
 import ipaddress
 import socket
 import struct
+import sys
 from dataclasses import dataclass, field
 
 from orlop.kernel.netlink import (
@@ -316,8 +317,4 @@ def _string(value: memoryview | None) -> str:
 
 
 def _number(value: memoryview | None, default: int = 0) -> int:
-    return (
-        int.from_bytes(value, "little" if struct.pack("=H", 1)[0] else "big")
-        if value is not None
-        else default
-    )
+    return default if value is None else int.from_bytes(value, sys.byteorder)

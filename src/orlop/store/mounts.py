@@ -24,6 +24,7 @@ from orlop.oci.digest import Digest, digest_of, encoded
 from orlop.procs.workers import Workers
 from orlop.store.files import ensure_directory, fsync_directory, full_or
 from orlop.store.layerfile import LayerHead, encode_head, layer_uuid
+from orlop.store.smalltree import empty_tree
 from orlop.wire.erofswrite import TAR_OFFSET, build_erofs
 from orlop.wire.layertree import LayerTree
 
@@ -169,7 +170,7 @@ class UnpackedLayers:
         except FileNotFoundError:
             return
         try:
-            await self._workers.run("trees.empty", {}, fds=[directory])
+            await empty_tree(self._workers, directory)
         finally:
             os.close(directory)
         os.rmdir(os.path.join(self._root, trash))

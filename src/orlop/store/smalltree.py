@@ -1,7 +1,8 @@
-"""Remove a small tree where one stands: most containers write a few files or none, and a worker costs a fork.
+"""Remove what is below a directory: a small tree where one stands, a large one in a worker.
 
-As in a worker, everything is reached relative to the fd of its own directory and no link is followed; names
-are bytes that nobody looks at. What is not small is left to a worker.
+Most containers write a few files or none, and a worker costs a fork. As in a worker, everything is
+reached relative to the fd of its own directory and no link is followed; names are bytes that nobody
+looks at.
 """
 
 from __future__ import annotations
@@ -9,12 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 
+from orlop.aio import offload
+from orlop.procs.workers import Workers
 from orlop.store.treewalk import DIRECTORY
 
-__all__ = ["empty_if_small"]
+__all__ = ["empty_if_small", "empty_tree"]
 
 _ENTRIES = 64
 _DEPTH = 6
+
+
+async def empty_tree(workers: Workers, directory: int) -> None:
+    """Remove everything below a directory, however large; the fd stays the caller's."""
+    if not await offload.thread(empty_if_small, directory):
+        await workers.run("trees.empty", {}, fds=[directory])
 
 
 def empty_if_small(directory: int) -> bool:

@@ -29,7 +29,7 @@ from orlop.store.files import ensure_directory
 from orlop.store.layerfile import TAR_OFFSET
 from orlop.store.layers import KIND_LAYER, LayerInfo, LayerStore
 from orlop.store.leases import tx_hold
-from orlop.store.smalltree import empty_if_small
+from orlop.store.smalltree import empty_tree
 
 __all__ = [
     "KIND_SNAPSHOT",
@@ -320,8 +320,7 @@ class Snapshots:
     async def _empty_trash(self, trash: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # a sweep was faster
             with _open_directory(trash) as directory:
-                if not await offload.thread(empty_if_small, directory):
-                    await self._workers.run("trees.empty", {}, fds=[directory])
+                await empty_tree(self._workers, directory)
             os.rmdir(trash)
 
     # What collection asks of every store: see collect.Resource.
